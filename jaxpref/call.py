@@ -1,0 +1,125 @@
+"""The only look-up in the library: a function's signature is its contract.
+
+Positional parameters are names of the vocabulary, what the function reads. Keyword-only parameters
+with defaults are its knobs, what a config may set.
+"""
+
+from __future__ import annotations
+
+import difflib
+import functools
+import importlib
+import inspect
+from collections.abc import Callable, Iterable
+from types import ModuleType
+from typing import Any
+
+from jaxpref.types import Refused
+
+
+def nearest(name: str, options: Iterable[str]) -> str:
+  """`"Did you mean 'dpo'? "` if an option is near, else an empty string.
+
+  >>> nearest("dop", ["dpo", "ipo"])
+  "Did you mean 'dpo'? "
+  """
+  near = difflib.get_close_matches(name, list(options), n=1, cutoff=0.5)
+  return f"Did you mean {near[0]!r}? " if near else ""
+
+
+def functions(room: ModuleType) -> dict[str, Callable]:
+  """Public functions of a room by name, in the room's order."""
+  return {k: v for k, v in vars(room).items() if inspect.isfunction(v) and not k.startswith("_")}
+
+
+def find(room: ModuleType, name: str) -> Callable:
+  """The function `name` of a room, or `"package.module:function"` from anywhere importable.
+
+  Raises:
+    Refused: no such function; names the nearest and lists all.
+  """
+  if ":" in name:
+    module_name, _, attribute = name.partition(":")
+    try:
+      module = importlib.import_module(module_name)
+    except ModuleNotFoundError as error:
+      raise Refused(
+        f"cannot import {module_name!r} of fn={name!r}: {error}. Run from the folder that holds "
+        "it, or put that folder on PYTHONPATH."
+      ) from error
+    if not callable(getattr(module, attribute, None)):
+      options = functions(module)
+      raise Refused(
+        f"{module_name} has no function {attribute!r}. {nearest(attribute, options)}"
+        f"It has: {', '.join(options)}."
+      )
+    return getattr(module, attribute)
+  options = functions(room)
+  if name not in options:
+    title = room.__name__.rpartition(".")[2]
+    raise Refused(
+      f"{title} has no {name!r}. {nearest(name, options)}It has: {', '.join(sorted(options))}."
+    )
+  return options[name]
+
+
+def _parameters(fn: Callable, keyword_only: bool) -> list[inspect.Parameter]:
+  found = inspect.signature(fn).parameters.values()
+  wanted = (
+    (inspect.Parameter.KEYWORD_ONLY,)
+    if keyword_only
+    else (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
+  )
+  return [p for p in found if p.kind in wanted]
+
+
+def needs(fn: Callable) -> tuple[str, ...]:
+  """Names of the arrays that a function reads.
+
+  >>> needs(lambda logp, length, *, beta=0.1: None)
+  ('logp', 'length')
+  """
+  return tuple(p.name for p in _parameters(fn, keyword_only=False))
+
+
+def knobs(fn: Callable) -> dict[str, Any]:
+  """Knobs of a function and their defaults.
+
+  >>> knobs(lambda logp, *, beta=0.1: None)
+  {'beta': 0.1}
+  """
+  return {p.name: p.default for p in _parameters(fn, keyword_only=True)}
+
+
+def bind(fn: Callable, **values) -> Callable:
+  """The function with knobs fixed.
+
+  Raises:
+    Refused: a name that is no knob of `fn`; names the nearest and lists all.
+  """
+  options = knobs(fn)
+  for name in values:
+    if name not in options:
+      raise Refused(
+        f"{fn.__name__} has no hyperparameter {name!r}. {nearest(name, options)}"
+        f"It has: {', '.join(options) or 'none'}."
+      )
+  bound = functools.partial(fn, **values)
+  functools.update_wrapper(bound, fn)
+  del bound.__wrapped__  # so that inspect sees the partial's own signature
+  return bound
+
+
+def feed(fn: Callable, arrays: dict[str, Any]) -> Any:
+  """Calls a function with the arrays that it names.
+
+  Raises:
+    Refused: an array is missing; says which one and which exist.
+  """
+  for name in needs(fn):
+    if name not in arrays:
+      raise Refused(
+        f"{fn.__name__} reads {name}, which this run does not make. "
+        f"It makes: {', '.join(sorted(arrays))}."
+      )
+  return fn(*(arrays[name] for name in needs(fn)))

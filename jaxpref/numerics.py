@@ -1,0 +1,70 @@
+"""Numerically careful pieces that several rooms share; all of it in float32."""
+
+from __future__ import annotations
+
+import chex
+import jax
+import jax.numpy as jnp
+
+
+def safe_divide(numerator, denominator):
+  """`numerator / denominator`, and 0 (value and gradient) where the denominator is 0.
+
+  >>> print(safe_divide(jnp.ones(2), jnp.asarray([2.0, 0.0])))
+  [0.5 0. ]
+  """
+  zero = denominator == 0
+  return jnp.where(zero, 0.0, numerator / jnp.where(zero, 1.0, denominator))
+
+
+def masked_mean(x, mask, axis=None):
+  """Mean of `x` where `mask` is not 0, weighted by it; 0 where nothing counts.
+
+  >>> print(masked_mean(jnp.asarray([1.0, 3.0, jnp.nan]), jnp.asarray([1.0, 1.0, 0.0])))
+  2.0
+  """
+  kept = jnp.where(mask > 0, x, 0.0) * mask
+  return safe_divide(kept.sum(axis), mask.sum(axis))
+
+
+def average_logp(logp, length):
+  """Log-probability per counted token (nats per token); 0 for an empty response.
+
+  Args:
+    logp: f32[...], summed log-probability in nats.
+    length: f32[...], tokens that count.
+  """
+  return safe_divide(logp, length)
+
+
+def k3(log_ratio):
+  r"""Unbiased, non-negative estimate of KL(old || new) from samples of old: `e^u - 1 - u`.
+
+  `log_ratio` is `u = log new - log old` (nats). Source: Schulman, "Approximating KL divergence"
+  (2020), estimator k3.
+
+  >>> print(k3(jnp.zeros(1)))
+  [0.]
+  """
+  return jnp.expm1(log_ratio) - log_ratio
+
+
+def pair_rewards(reward):
+  """What every pair objective reports, under the names that users of other libraries know.
+
+  Args:
+    reward: f32[B, 2], implicit or explicit reward, preferred candidate first.
+
+  Returns:
+    dict of f32[B]: `rewards/chosen`, `rewards/rejected`, `rewards/margins` and
+    `rewards/accuracies` (1 where the margin is strictly positive: a tie is not right).
+  """
+  chex.assert_shape(reward, (None, 2))
+  reward = jax.lax.stop_gradient(reward)
+  margin = reward[:, 0] - reward[:, 1]
+  return {
+    "rewards/chosen": reward[:, 0],
+    "rewards/rejected": reward[:, 1],
+    "rewards/margins": margin,
+    "rewards/accuracies": (margin > 0).astype(jnp.float32),
+  }
