@@ -124,30 +124,19 @@ def encode_all(
     Refused: as `encode`; or every record was dropped.
   """
   records = list(records)
-  texts = dict.fromkeys(
-    piece.what
-    for record in records
-    for piece in (
-      *chat.prompt_pieces(record.prompt, template),
-      *(p for response in record.responses for p in chat.response_pieces(response, template)),
-    )
-    if isinstance(piece.what, str)
-  )
-  table = dict(zip(texts, tokenizer.encode_batch(list(texts)), strict=True))
-  rows, cut, dropped = [], 0, []
-  lines = []
+  table = _ids_by_text(records, tokenizer, template)
+  rows, lines = [], []
   for number, record in enumerate(records):
     row = _row(record, tokenizer, template, max_length, truncate, table.__getitem__)
     place = record.source or f"record {number}"
     if row is None:
-      dropped.append(place)
       lines.append(f"{place} dropped")
     else:
       rows.append(row)
       if row.truncated:
-        cut += 1
         lines.append(f"{place} truncated")
-  report = Report(len(records), cut, len(dropped), tuple(lines[:20]))
+  cut = sum(row.truncated for row in rows)
+  report = Report(len(records), cut, len(records) - len(rows), tuple(lines[:20]))
   if report.sentences():
     print(report.sentences(), file=sys.stderr)
   if records and not rows:
@@ -156,6 +145,28 @@ def encode_all(
       "left none; raise max_length."
     )
   return rows, report
+
+
+def _ids_by_text(records, tokenizer, template):
+  """Ids of every distinct text of the records, tokenised in one batch."""
+  texts = {}
+  for record in records:
+    pieces = chat.prompt_pieces(record.prompt, template)
+    for response in record.responses:
+      pieces += chat.response_pieces(response, template)
+    texts |= dict.fromkeys(p.what for p in pieces if isinstance(p.what, str))
+  return dict(zip(texts, tokenizer.encode_batch(list(texts)), strict=True))
+
+
+def _joined(pieces, tokenizer, template, text_ids):
+  """Ids of pieces, i32, and which of them count, u8."""
+  ids, counted = [], []
+  for what, counts in pieces:
+    special = isinstance(what, chat.Special)
+    new = [chat.special_id(what, tokenizer, template)] if special else text_ids(what)
+    ids += new
+    counted += [int(counts)] * len(new)
+  return np.asarray(ids, np.int32), np.asarray(counted, np.uint8)
 
 
 def _row(record, tokenizer, template, max_length, truncate, text_ids):
@@ -169,17 +180,13 @@ def _row(record, tokenizer, template, max_length, truncate, text_ids):
       "chat.prompt_ids."
     )
 
-  def joined(pieces):
-    ids, counted = [], []
-    for what, counts in pieces:
-      special = isinstance(what, chat.Special)
-      new = [chat.special_id(what, tokenizer, template)] if special else text_ids(what)
-      ids += new
-      counted += [int(counts)] * len(new)
-    return np.asarray(ids, np.int32), np.asarray(counted, np.uint8)
-
-  prompt = joined(chat.prompt_pieces(record.prompt, template))
-  responses = [joined(chat.response_pieces(r, template)) for r in record.responses]
+  prompt, *responses = (
+    _joined(pieces, tokenizer, template, text_ids)
+    for pieces in (
+      chat.prompt_pieces(record.prompt, template),
+      *(chat.response_pieces(r, template) for r in record.responses),
+    )
+  )
   start = len(template.start)
   fitted = _fit(record, prompt, responses, start, max_length, truncate)
   if fitted is None:
