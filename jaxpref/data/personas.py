@@ -6,6 +6,7 @@ file and its licence ship with the package, in `bundled/personas`.
 
 from __future__ import annotations
 
+import functools
 import gzip
 import importlib.resources
 import json
@@ -66,6 +67,7 @@ def personas(split: str, *, personas: str = "") -> Iterator[Record]:
         )
 
 
+@functools.cache
 def _read():
   """`{persona: {1: statements that agree, 0: that do not}}` in the file's order."""
   path = importlib.resources.files("jaxpref.data") / "bundled" / "personas" / "personas.jsonl.gz"
