@@ -217,13 +217,6 @@ class Writer:
     for backend in self.backends:
       backend.flush()
 
-  def finish(self, step: int, metrics: dict[str, Any]) -> None:
-    """Writes `done.json`: the run is finished, and these are its final metrics."""
-    if self.console is not None:
-      numbers = {name: _number(name, value) for name, value in sorted(metrics.items())}
-      self.flush()
-      write_json(self.workdir / "done.json", {"step": int(step), "metrics": numbers})
-
   def close(self) -> None:
     """Flushes, removes the bar and closes the backends; also after an error."""
     if self.console is None:

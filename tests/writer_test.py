@@ -136,11 +136,10 @@ def test_a_json_file_keeps_infinity_as_text(tmp_path):
   assert writer.read_json(tmp_path / "run.json") == {"clip": "inf", "b": [1, 2]}
 
 
-def test_finishing_writes_the_final_metrics_and_going_on_removes_them(tmp_path):
+def test_going_on_removes_what_an_earlier_end_left(tmp_path):
   out = _open(tmp_path)
   out.wrong([{"prompt": "p", "chosen": "a", "rejected": "b", "rewards/margins": -0.5}])
-  out.finish(100, {"loss": np.float32(0.25)})
-  assert writer.read_json(tmp_path / "done.json") == {"step": 100, "metrics": {"loss": 0.25}}
+  writer.write_json(tmp_path / "done.json", {"step": 100, "metrics": {"loss": 0.25}})
   _open(tmp_path, start=100, total=100)
   assert (tmp_path / "done.json").exists()
   _open(tmp_path, start=100, total=200)
@@ -163,7 +162,6 @@ def test_other_processes_write_and_print_nothing(tmp_path):
   out.wrong([])
   out.announce("hello")
   out.progress(1)
-  out.finish(1, {})
   out.close()
   assert not (tmp_path / "run").exists() and stream.getvalue() == ""
 
