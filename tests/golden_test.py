@@ -3,13 +3,14 @@
 Sizes come from the arrays, knobs from the case's name or `golden/parameters.json`.
 """
 
+import functools
 import json
 import os
-import pathlib
 import subprocess
 import sys
 
 import golden_files
+import golden_other
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -40,17 +41,17 @@ def _token_mean(token_logp, mask):
   return (reduce.weights("token", 3, mask=mask[:, :1]) * loss).sum()
 
 
-def _compare(file, case, ours, skip=()):
-  """Every array of the case, at the tolerances of the folder's README."""
+def _compare(file, case, ours, skip=(), where=1.0):
+  """Every array of the case, at the tolerances of the folder's README; gradients where `where`."""
   wanted = golden_files.outputs(file, case)
   assert wanted, f"{file} has no array of case {case}"
   missing = set(wanted) - set(ours) - set(skip)
   assert not missing, f"{file}:{case} holds {missing}, which this test does not compare"
   for what in set(wanted) - set(skip):
-    rtol = 1e-4 if what in GRADIENTS else 2e-5
-    np.testing.assert_allclose(
-      np.asarray(ours[what]), wanted[what], rtol=rtol, atol=2e-6, err_msg=f"{file}:{case}:{what}"
-    )
+    rtol, counted = (1e-4, where) if what in GRADIENTS else (2e-5, 1.0)
+    counted = counted[what] if isinstance(counted, dict) else counted
+    left, right = np.asarray(ours[what]) * counted, wanted[what] * counted
+    np.testing.assert_allclose(left, right, rtol=rtol, atol=2e-6, err_msg=f"{file}:{case}:{what}")
 
 
 @pytest.mark.parametrize("case", golden_files.covered("trl_dpo"))
@@ -73,7 +74,8 @@ def test_trl_dpo(case):
     return _compare("trl_dpo", case, {"value": metric})
   loss, grad = jax.value_and_grad(lambda x: pair_losses(x).mean())(z["logp"])
   pair = pair_losses(z["logp"])
-  _compare("trl_dpo", case, {"loss": loss, "grad": grad, "pair": pair})
+  # TRL's gradient also runs through positions outside the mask, where log-probabilities are 0
+  _compare("trl_dpo", case, {"loss": loss, "grad": grad, "pair": pair}, where=z["mask"])
 
 
 @pytest.mark.parametrize("case", golden_files.covered("trl_dpo_legacy"))
@@ -97,10 +99,12 @@ def test_trl_unpaired(case):
   ref = jnp.concatenate([z["ref_chosen"][:chosen], z["ref_rejected"][:rejected]])[:, None]
   logp = jnp.concatenate([z["pol_chosen"][:chosen], z["pol_rejected"][:rejected]])[:, None]
   relevance = jnp.concatenate([jnp.ones(chosen), jnp.zeros(rejected)])[:, None]
-  baseline = jnp.full(len(logp), out["kl"])
-  losses, metrics = fn(logp, ref, relevance, baseline)
+  kl = max(0.0, float((out.get("pol_kl", z["pol_kl"]) - z["ref_kl"]).mean()))
+  kl = golden_files.parameters("trl_unpaired")[case].get("baseline", kl)
+  baseline = jnp.full(len(logp), kl)
+  losses = fn(logp, ref, relevance, baseline)[0]
   grad = jax.grad(lambda x: fn(x, ref, relevance, baseline)[0].mean())(logp)[:, 0]
-  ours = {"losses": losses, "gc": grad[:chosen], "gr": grad[chosen:], "kl": metrics["kl"].mean()}
+  ours = {"losses": losses, "gc": grad[:chosen], "gr": grad[chosen:], "kl": kl}
   _compare("trl_unpaired", case, ours, skip=("pol_kl",))
 
 
@@ -178,20 +182,21 @@ def _liger_pair(z, case, scored):
 
 def _liger_kto(z, case, scored):
   row, fn = golden_files.parameters("liger_preference")[case], _objective("liger_preference", case)
-  ref = _scored(jnp.asarray(z["rx"]) @ z["rw"].T + z["rb"], z["t"])
-  sums, ref_sums, length = scored[0].sum(1), ref[0].sum(1), scored[1].sum(1)
+  assert not row["reference"], "recorded without a reference: its log-probabilities are 0"
+  sums = scored[0].sum(1)
   if row["average"]:
-    sums, ref_sums = (numerics.average_logp(x, length) for x in (sums, ref_sums))
+    sums = numerics.average_logp(sums, scored[1].sum(1))
   relevance = jnp.asarray(z["kto_labels"], jnp.float32)[:, None]
   baseline = jnp.full(len(sums), row["baseline"], jnp.float32)
-  return fn(sums[:, None], ref_sums[:, None], relevance, baseline)[0], {}
+  return fn(sums[:, None], jnp.zeros((len(sums), 1)), relevance, baseline)[0], {}
 
 
 @pytest.mark.parametrize("case", golden_files.covered("paper_offline"))
 def test_paper_offline(case):
   z = golden_files.load("paper_offline")
   ours = _halo(z, case) if case.startswith("halo_") else _paper_pair(z, case)
-  _compare("paper_offline", case, ours)
+  where = {"gc": z["halo_pol_c"] != 0, "gr": z["halo_pol_r"] != 0}
+  _compare("paper_offline", case, ours, where=where if case.startswith("halo_") else 1.0)
 
 
 def _paper_pair(z, case):
@@ -227,7 +232,10 @@ def _halo(z, case):
 
 def _halo_kto(z, fn, tokens, ref):
   kl = max(0.0, float((z["halo_kl_pol"] - z["halo_kl_ref"]).sum(1).mean()))
-  flat = lambda x: jnp.concatenate([x[:, 0], x[:, 1]])  # chosen, then rejected
+
+  def flat(x):
+    return jnp.concatenate([x[:, 0], x[:, 1]])  # chosen, then rejected
+
   relevance = flat(jnp.broadcast_to(jnp.asarray([1.0, 0.0]), tokens.shape[:2]))[:, None]
   baseline = jnp.full(len(relevance), kl)
 
@@ -245,7 +253,52 @@ def test_pref_ranking(case):
   values = golden_files.knobs("pref_ranking", case) | {"beta": float(z["beta"])}
   with jax.enable_x64(True):  # recorded in float64, with margins of hundreds of nats
     logp, ref = (jnp.asarray(x.T) for x in np.split(z["logps_pc_pr_rc_rr"], 2))
-    fn = lambda x: getattr(objectives, row["fn"])(x, ref, **values)[0]
-    loss, grad = fn(logp), jax.grad(lambda x: fn(x).sum())(logp)
+    fn = functools.partial(getattr(objectives, row["fn"]), ref_logp=ref, **values)
+    loss, grad = fn(logp)[0], jax.grad(lambda x: fn(x)[0].sum())(logp)
   np.testing.assert_allclose(loss, z[f"loss_{case}"], rtol=2e-5, atol=2e-6)
   np.testing.assert_allclose(grad.T, z[f"grad_{case}"], rtol=1e-4, atol=2e-6)
+
+
+@pytest.mark.parametrize("file", FILES)
+def test_every_array_is_an_input_covered_here_or_listed_for_a_later_objective(file):
+  rows = golden_files.parameters(file)
+  for array in golden_files.load(file):
+    case = array.split("__")[0]
+    if file == "pref_ranking" and case not in rows:
+      case = case.removeprefix("loss_").removeprefix("grad_")
+    assert case in rows, f"{file}: {array} is not in parameters.json"
+    assert {"fn", "later", "input"} & set(rows[case])
+
+
+@pytest.mark.parametrize("file", FILES)
+def test_knobs_in_a_name_are_those_of_the_table(file):
+  for case in golden_files.covered(file):
+    table = golden_files.parameters(file)[case]["knobs"]
+    assert golden_files.knobs(file, case) == table
+
+
+def _golden_tests(folder, which):
+  """A pytest of its own on the golden files of a folder."""
+  command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", __file__, "-k", which]
+  env = os.environ | {"JAXPREF_GOLDEN": str(folder)}
+  return subprocess.run(command, env=env, capture_output=True, text=True)
+
+
+def test_golden_tests_follow_another_folder_with_other_sizes(tmp_path):
+  golden_other.write(tmp_path)
+  for file in FILES:
+    with np.load(tmp_path / f"{file}.npz") as other:
+      shapes = {k: v.shape for k, v in other.items() if v.ndim and v.size}
+    assert shapes and all(golden_files.load(file)[k].shape != v for k, v in shapes.items())
+  run = _golden_tests(tmp_path, " or ".join(f"test_{file}[" for file in FILES))
+  cases = sum(len(golden_files.covered(file)) for file in FILES)
+  assert f"{cases} passed" in run.stdout and "skipped" not in run.stdout, run.stdout[-3000:]
+
+
+def test_golden_tests_fail_where_the_other_folder_is_wrong(tmp_path):
+  golden_other.write(tmp_path)
+  with np.load(tmp_path / "trl_reward.npz") as file:
+    arrays = dict(file)
+  np.savez(tmp_path / "trl_reward.npz", **arrays | {"bt__loss": arrays["bt__loss"] * 1.001})
+  run = _golden_tests(tmp_path, "test_trl_reward[")
+  assert "trl_reward:bt:loss" in run.stdout and run.returncode == 1
