@@ -1,0 +1,27 @@
+"""Metrics: `f(arrays..., *, knobs) -> {name: array}`, never reduced; statistics of two samples.
+
+The functions listed here read arrays by their vocabulary names, so a config may name them.
+`metrics.correlation` holds statistics over a whole sample, which are numbers, not arrays.
+"""
+
+from jaxpref.metrics.ranking import (
+  difficulty,
+  flip_groups,
+  ideal_accuracy,
+  ideal_accuracy_normalised,
+  order_accuracy,
+  pair_accuracy,
+  ranking_accuracy,
+  reward_accuracy,
+)
+
+__all__ = [
+  "difficulty",
+  "flip_groups",
+  "ideal_accuracy",
+  "ideal_accuracy_normalised",
+  "order_accuracy",
+  "pair_accuracy",
+  "ranking_accuracy",
+  "reward_accuracy",
+]
