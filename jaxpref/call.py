@@ -123,3 +123,32 @@ def feed(fn: Callable, arrays: dict[str, Any]) -> Any:
         f"It makes: {', '.join(sorted(arrays))}."
       )
   return fn(*(arrays[name] for name in needs(fn)))
+
+
+def positive(name: str, **values) -> None:
+  """Refuses knobs that must be above 0.
+
+  Args:
+    name: the function whose knobs they are.
+    **values: knobs and their values.
+
+  Raises:
+    Refused: a knob that is 0, negative or not a number.
+  """
+  for knob, value in values.items():
+    if not value > 0:
+      raise Refused(f"{name} needs {knob} > 0; it is {value}.")
+
+
+def candidates(name: str, count: int, **arrays) -> None:
+  """Refuses arrays that do not hold `count` candidates per situation, `[B, count, ...]`.
+
+  Raises:
+    Refused: says which array has how many.
+  """
+  for array_name, array in arrays.items():
+    if len(array.shape) < 2 or array.shape[1] != count:
+      raise Refused(
+        f"{name} reads {count} candidate{'s' * (count > 1)} per situation; {array_name} has shape "
+        f"{tuple(array.shape)} where [B, {count}] is expected."
+      )

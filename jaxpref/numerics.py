@@ -68,3 +68,17 @@ def pair_rewards(reward):
     "rewards/margins": margin,
     "rewards/accuracies": (margin > 0).astype(jnp.float32),
   }
+
+
+def pair_logps(logp):
+  """Log-probabilities under the names that users of other libraries know.
+
+  Args:
+    logp: f32[B, 2], summed log-probability in nats, preferred candidate first.
+
+  Returns:
+    dict of f32[B]: `logps/chosen` and `logps/rejected`.
+  """
+  chex.assert_shape(logp, (None, 2))
+  logp = jax.lax.stop_gradient(logp)
+  return {"logps/chosen": logp[:, 0], "logps/rejected": logp[:, 1]}

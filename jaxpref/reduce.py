@@ -57,7 +57,7 @@ def weights(mode, rank, *, mask=None, present=None, weight=None, constant=None):
     )
   if mode == "constant" and not constant:
     raise Refused("reduce='constant' needs reduce_constant > 0: the number to divide by.")
-  count = _counted(rank, mask, present, weight)
+  count = counted(rank, mask, present, weight)
   if mode == "constant":
     return count / constant
   if mode in ("example", "token"):
@@ -69,8 +69,11 @@ def weights(mode, rank, *, mask=None, present=None, weight=None, constant=None):
   return within * safe_divide(alive, alive.sum())
 
 
-def _counted(rank, mask, present, weight):
-  """f32 of the loss's shape: how much each entry counts before normalisation."""
+def counted(rank, mask=None, present=None, weight=None):
+  """f32 of the loss's shape: how much each entry counts before normalisation.
+
+  Arguments as in `weights`.
+  """
   if rank == 1:
     chex.assert_rank(weight, 1)
     return weight.astype(jnp.float32)

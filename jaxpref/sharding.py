@@ -150,19 +150,29 @@ def batch_sharding(mesh) -> NamedSharding:
   return NamedSharding(mesh, P(BATCH))
 
 
+def batch_parts(mesh) -> int:
+  """Into how many parts `B` is split: data * fsdp."""
+  return math.prod(mesh.shape[a] for a in BATCH)
+
+
 def check_batch(size: int, mesh, microbatches: int = 1) -> None:
   """Refuses a batch that does not divide over the devices and micro-batches.
 
   Raises:
     Refused: with the two nearest sizes that do.
   """
-  parts = math.prod(mesh.shape[a] for a in BATCH) * microbatches
+  parts = batch_parts(mesh) * microbatches
   if size % parts:
     low = size // parts * parts
     near = f"{low} or {low + parts}" if low else str(parts)
     raise Refused(
       f"batch {size} does not divide over data*fsdp*microbatches = {parts}; use {near}."
     )
+
+
+def whole(mesh) -> NamedSharding:
+  """A copy on every device."""
+  return NamedSharding(mesh, P())
 
 
 def put(batch, mesh):

@@ -5,30 +5,36 @@ from __future__ import annotations
 import chex
 import jax
 
-from jaxpref.numerics import pair_rewards
+from jaxpref import call
+from jaxpref.numerics import pair_logps, pair_rewards
+from jaxpref.types import Refused
 
 
 def dpo(logp, ref_logp, *, beta: float = 0.1, gamma: float = 1.0):
   r"""Direct preference optimisation: logistic loss on the implicit-reward margin.
 
-  With log-ratios `a = logp_0 - ref_logp_0` (preferred) and `b = logp_1 - ref_logp_1`
+  With log-ratios `a = logp_0 - gamma * ref_logp_0` (preferred) and
+  `b = logp_1 - gamma * ref_logp_1`
 
   .. math:: \ell = -\log \sigma(\beta (a - b))
 
-  `gamma` scales the reference term: `a = logp_0 - gamma * ref_logp_0`; 0 drops the reference.
-
   It is log 2 where the policy equals the reference. Log-probabilities are sums over response
-  tokens. It never stops pushing: the gradient in `a - b` has one sign.
+  tokens. It never stops pushing: the gradient in `a - b` has one sign. `gamma = 1` is DPO;
+  `gamma = 0` drops the reference.
 
   Args:
     logp: f32[B, 2], summed log-probability of each response under the policy, nats.
     ref_logp: f32[B, 2], the same under the reference; no gradient flows.
     beta: reward units per nat of log-ratio, > 0; larger stays nearer to the reference.
-    gamma: share of the reference's log-probability that is subtracted; 1 is DPO.
+    gamma: how much of the reference's margin counts.
 
   Returns:
     loss: f32[B], one value per pair, not reduced.
-    metrics: `rewards/*` of f32[B], with reward `beta * (logp - ref_logp)`.
+    metrics: `rewards/*` of f32[B], with reward `beta * (logp - gamma * ref_logp)`, and `logps/*`
+      of f32[B], nats.
+
+  Raises:
+    Refused: not two candidates, or `beta` not above 0.
 
   Example:
     >>> loss, _ = dpo(jnp.asarray([[-10.0, -12.0]]), jnp.asarray([[-11.0, -11.5]]))
@@ -36,9 +42,63 @@ def dpo(logp, ref_logp, *, beta: float = 0.1, gamma: float = 1.0):
     0.620957
 
   Reference: Rafailov et al., "Direct Preference Optimization: Your Language Model is Secretly a
-  Reward Model" (2023), eq. 7. Catalogue 1, section 2, `dpo`.
+  Reward Model" (2023), eq. 7. Catalogue 1, section 2, `dpo`. For `gamma`: Chen et al.,
+  "Preference Learning Algorithms Do Not Learn Preference Rankings" (2024); card pref_ranking,
+  equation 5 (its code calls gamma `alpha_scaling`).
   """
-  chex.assert_equal_shape([logp, ref_logp])
-  reward = beta * (logp - gamma * jax.lax.stop_gradient(ref_logp))
+  call.positive("dpo", beta=beta)
+  reward = _reward("dpo", logp, ref_logp, beta, gamma)
   margin = reward[:, 0] - reward[:, 1]
-  return jax.nn.softplus(-margin), pair_rewards(reward)
+  return jax.nn.softplus(-margin), pair_rewards(reward) | pair_logps(logp)
+
+
+def cdpo(logp, ref_logp, *, beta: float = 0.1, label_smoothing: float = 0.2):
+  r"""Conservative DPO: cross-entropy against labels that are wrong with a known probability.
+
+  With log-ratios `a = logp_0 - ref_logp_0` (preferred), `b = logp_1 - ref_logp_1` and
+  `e = label_smoothing`
+
+  .. math:: \ell = -(1-e) \log \sigma(\beta (a - b)) - e \log \sigma(-\beta (a - b))
+
+  It is smallest where `sigma(beta (a - b)) = 1 - e`, so the margin stops growing. `e = 0` is DPO;
+  at `e = 0.5` the order of the pair no longer matters.
+
+  Args:
+    logp: f32[B, 2], summed log-probability of each response under the policy, nats.
+    ref_logp: f32[B, 2], the same under the reference; no gradient flows.
+    beta: reward units per nat of log-ratio, > 0; larger stays nearer to the reference.
+    label_smoothing: probability that a label is wrong, 0 to 0.5. The default is that of the
+      HALOs repository; the note gives none.
+
+  Returns:
+    loss: f32[B], one value per pair, not reduced.
+    metrics: `rewards/*` of f32[B], with reward `beta * (logp - ref_logp)`, and `logps/*` of f32[B],
+      nats.
+
+  Raises:
+    Refused: not two candidates, `beta` not above 0, or `label_smoothing` outside 0 to 0.5.
+
+  Example:
+    >>> logp, ref_logp = jnp.asarray([[-10.0, -12.0]]), jnp.asarray([[-11.0, -11.5]])
+    >>> loss, _ = cdpo(logp, ref_logp, label_smoothing=0.1)
+    >>> print(f"{loss[0]:.6f}")
+    0.635957
+
+  Reference: Mitchell, "A note on DPO with noisy preferences and relationship to IPO" (2023).
+  Catalogue 1, section 2, `cdpo`.
+  """
+  call.positive("cdpo", beta=beta)
+  if not 0 <= label_smoothing <= 0.5:
+    raise Refused(f"cdpo needs label_smoothing from 0 to 0.5; it is {label_smoothing}.")
+  reward = _reward("cdpo", logp, ref_logp, beta, 1.0)
+  margin = reward[:, 0] - reward[:, 1]
+  right, wrong = jax.nn.softplus(-margin), jax.nn.softplus(margin)
+  loss = (1 - label_smoothing) * right + label_smoothing * wrong
+  return loss, pair_rewards(reward) | pair_logps(logp)
+
+
+def _reward(name, logp, ref_logp, beta, gamma):
+  """f32[B, 2], the implicit reward; refuses what is not a pair."""
+  call.candidates(name, 2, logp=logp, ref_logp=ref_logp)
+  chex.assert_equal_shape([logp, ref_logp])
+  return beta * (logp - gamma * jax.lax.stop_gradient(ref_logp))

@@ -1,0 +1,119 @@
+"""Every key that a training run reads, with its default: what recipes start from.
+
+A recipe in `configs/` is `get_config(arg)`: it takes `base()`, sets what differs and adds its
+objectives, data and evaluations, each made from the signature of its function.
+"""
+
+from __future__ import annotations
+
+from ml_collections import config_dict
+
+from jaxpref import call, data, metrics, optim
+from jaxpref import config as cfg
+from jaxpref.types import Refused
+
+FREE = ("objectives", "inner_objectives", "evals", "data.sets", "model", "update", "warm")
+
+
+def base() -> config_dict.ConfigDict:
+  """A config with every key of a run; objectives, data sets and evaluations are still empty."""
+  c = config_dict.ConfigDict()
+  c.title = ""
+  c.seed = 0
+  c.steps = 100  # optimizer steps
+  c.batch = 32  # situations in one optimizer step, over all devices and micro-batches
+  c.microbatches = 1  # parts of a batch, one after another: less memory, the same numbers
+  c.objectives = {}  # terms of the loss by name: cfg.term(objectives, "dpo")
+  c.inner_objectives = {}  # terms of the inner step, for update rules that have one
+  c.update = {"fn": "gradient"}
+  c.model = {"kind": "language", "preset": "nano"}  # and any field of the model's Config
+  c.init_from = ""  # folder of the run whose parameters this one starts from (and refers to)
+  c.init_step = "last"  # last, best or a step
+  c.tokenizer = {"kind": "bpe", "vocab": 2048, "path": ""}  # bytes, bpe or file (tokenizer.json)
+  c.data = dict(
+    sets={},  # data sets by name: data_set("personas"), mixed by mix_weight
+    template="plain",  # how turns become tokens
+    max_length=64,  # tokens of prompt and response together
+    truncate="error",  # error, prompt, response or drop
+    buckets=(64,),  # lengths that batches are padded to; one compilation each
+  )
+  c.optim = optim.section()
+  c.mesh = dict(data=-1, fsdp=1, tensor=1, sequence=1)  # data=-1: all devices that are left
+  c.reference = dict(cache="")  # file in the workdir; empty: the reference model runs in each step
+  c.evals = {}  # evaluations by name: evaluation("pair_accuracy", "personas", split="test")
+  c.samples = dict(
+    count=0,  # samples of each prompt, before and after; 0: none
+    prompts=12,  # prompts, from the first evaluation's data
+    max_new=32,
+    temperature=1.0,
+    top_k=0,
+    top_p=1.0,
+  )
+  c.checkpoint = dict(every=100, metric="", mode="max")  # metric: which one decides the best
+  c.log = dict(every=10, tensorboard=False, wandb="")  # wandb: project, empty for none
+  c.warm = {}  # sections of an earlier stage whose end this run starts from
+  return c
+
+
+def data_set(name: str, *, mix_weight: float = 1.0, limit: int = 0, **knobs) -> dict:
+  """The section of a data set: its knobs, its share of the mixture, how many records at most."""
+  split = knobs.pop("split", "train")
+  section = cfg.defaults(data, name, **knobs)
+  return section | {"split": split, "mix_weight": mix_weight, "limit": limit}
+
+
+def evaluation(metric: str, *, data: dict, every: int = 0, batch: int = 128, **knobs) -> dict:
+  """The section of an evaluation: a metric on a data set, every so many steps and at both ends."""
+  return {
+    "metric": cfg.defaults(metrics, metric, **knobs),
+    "data": data,
+    "every": every,
+    "batch": batch,
+  }
+
+
+def check(config) -> None:
+  """Refuses keys that no run reads and values that cannot be.
+
+  Raises:
+    Refused: names the key, the nearest one and those of its level.
+  """
+  _check_keys(base(), config, "")
+  if not config.objectives:
+    raise Refused("config.objectives is empty: a run needs at least one term.")
+  if not config.data.sets:
+    raise Refused("config.data.sets is empty: a run needs at least one data set.")
+  for name in ("steps", "batch", "microbatches"):
+    if config[name] < 1:
+      raise Refused(f"config.{name}={config[name]} must be at least 1.")
+  for name, value in (
+    ("log.every", config.log.every),
+    ("checkpoint.every", config.checkpoint.every),
+  ):
+    if value < 1:
+      raise Refused(f"config.{name}={value} must be at least 1.")
+  if config.checkpoint.mode not in ("max", "min"):
+    raise Refused(f"config.checkpoint.mode={config.checkpoint.mode!r} must be 'max' or 'min'.")
+
+
+def _check_keys(expected, config, where):
+  for key, value in config.items():
+    path = f"{where}{key}"
+    if key not in expected:
+      raise Refused(
+        f"config has no key {path!r}. {call.nearest(key, expected.keys())}"
+        f"{where.rstrip('.') or 'It'} has: {', '.join(expected.keys())}."
+      )
+    if isinstance(value, config_dict.ConfigDict) and path not in FREE:
+      _check_keys(expected[key], value, f"{path}.")
+
+
+def warm(config):
+  """The config of the earlier stage: this one with the sections of `config.warm` in place."""
+  stage = config.copy_and_resolve_references()
+  with stage.unlocked():
+    stage.warm = {}
+    stage.init_from = ""
+    for key, value in config.warm.items():
+      stage[key] = value
+  return stage

@@ -1,0 +1,334 @@
+"""The training loop: one file, read from top to bottom.
+
+A run is a config in a folder. Run the same command again and it resumes; when it is finished it
+only prints its metrics. Order of a step: batch (data) -> prepare (no gradient) -> update ->
+metrics; every so many steps it logs, evaluates, saves.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import importlib.metadata
+import json
+import pathlib
+import platform
+import shlex
+import signal
+import sys
+import time
+from types import SimpleNamespace
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from absl import app, flags
+from ml_collections import config_flags
+
+from jaxpref import assemble, checkpoint, folder, heldout, optim, page, prepare, recipe, reference
+from jaxpref import config as cfg
+from jaxpref import call, samples, sharding, speed, update, writer
+from jaxpref.data import batches
+from jaxpref.types import Refused
+
+
+def run(config, workdir, *, recipe_config=None, proceed=False, corpus=None) -> dict[str, float]:
+  """Trains a config in a folder, from wherever that folder stands.
+
+  Args:
+    config: a config with the keys of `jaxpref.recipe.base`.
+    workdir: the run's folder; made if absent.
+    recipe_config: the recipe before command-line overrides, for the record.
+    proceed: continue a folder whose config was another one.
+    corpus: encoded data, where the caller already has them.
+
+  Returns:
+    The final metrics: the last value of each in `metrics.jsonl`.
+
+  Raises:
+    Refused: anything that the user has to put right, with a sentence.
+    SystemExit: after SIGTERM, when the state is saved; code 0.
+  """
+  recipe.check(config)
+  workdir = pathlib.Path(workdir)
+  checkpoint.check_writable(workdir)
+  folder.claim(workdir, _about(config, recipe_config), proceed=proceed)
+  done = folder.finished(workdir)
+  if done is not None:
+    print(f"{workdir} is finished.", flush=True)
+    return done
+  corpus = corpus or assemble.corpus(config, workdir)
+  parts = assemble.parts(config, corpus)
+  if config.warm:
+    run(recipe.warm(config), workdir / "warm", proceed=proceed, corpus=corpus)
+  with jax.set_mesh(parts.mesh), _sigterm() as stop:
+    return _train(parts, workdir, stop)
+
+
+def _train(parts, workdir, stop) -> dict[str, float]:
+  """Everything that compiles: state, frozen parameters, the loop, the end."""
+  config = parts.config
+  key = jax.random.key(config.seed)
+  shapes = jax.eval_shape(lambda: parts.module.init(key, parts.model))
+  tx = optim.make(config.optim, config.steps, shapes)
+  init, abstract, shardings = assemble.initial(parts, tx, key)
+  checkpoint.check_space(workdir, abstract)
+  state = _start(parts, init(), shardings, workdir)
+  frozen = _frozen(parts, state.params)
+  keeper = checkpoint.open_folder(
+    workdir, metric=config.checkpoint.metric, mode=config.checkpoint.mode
+  )
+  extra = {"told": [], "latest": {}}
+  if checkpoint.steps(keeper):
+    last = checkpoint.pick(keeper, "last")
+    state, extra = checkpoint.restore(keeper, last, abstract, shardings)
+  first = int(state.step)
+  log = writer.open_writer(
+    workdir,
+    start_step=first,
+    total_steps=config.steps,
+    backends=[name for name in ("tensorboard", "wandb") if config.log[name]],
+    primary=jax.process_index() == 0,
+  )
+  _announce(log, parts, abstract, first, workdir)
+  cached = reference.for_run(parts, workdir, frozen, key)
+  rate = optim.schedule(config.optim, config.steps)
+  job = SimpleNamespace(
+    parts=parts, rate=rate, frozen=frozen, cached=cached, key=key, log=log, keeper=keeper, stop=stop
+  )
+  try:
+    state, each = _loop(job, state, extra, _step(parts, tx, shardings))
+    checkpoint.wait(keeper)
+    log.wrong(_wrong_pairs(job, each or _look(job, state, config.steps, {}, write=False)))
+  finally:
+    log.close()
+  final = folder.finish(workdir, config.steps)
+  print(f"page: {page.write(workdir)}", flush=True)
+  return final
+
+
+def _start(parts, state, shardings, workdir):
+  """The first state, with the parameters of `init_from` or of the warm start in place."""
+  config = parts.config
+  source = workdir / "warm" if config.warm else config.init_from
+  if not source:
+    return state
+  about = folder.about(source)["config"]["checkpoint"]
+  params, missing = checkpoint.load_params(
+    source,
+    "last" if config.warm else config.init_step,
+    state.params,
+    shardings.params,
+    metric=about["metric"],
+    mode=about["mode"],
+  )
+  if missing:
+    print(f"{source} has no {', '.join(missing)}: initialised afresh.", flush=True)
+  keep = lambda new, old: old if new is None else new
+  return state.replace(params=jax.tree.map(keep, params, state.params, is_leaf=lambda x: x is None))
+
+
+def _frozen(parts, params):
+  """A copy of the first parameters as the reference, where anything reads one."""
+  if not prepare.reads_reference(parts.names):
+    return {}
+  return {"ref": jax.tree.map(jnp.copy, params)}
+
+
+def _step(parts, tx, shardings):
+  """The two compiled stages of a step: prepare and update."""
+  config = parts.config
+  names = [n for t in parts.terms + parts.inner for n in call.needs(t.fn)]
+  want = frozenset(names) & frozenset(parts.module.MEASURES)
+  made = {
+    "tx": tx,
+    "grad_fn": update.make_grad_fn(parts.terms, parts.measure, want, config.microbatches),
+  }
+  if parts.inner:
+    made["inner_grad_fn"] = update.make_grad_fn(
+      parts.inner, parts.measure, want, config.microbatches
+    )
+  rule = update.make(cfg.resolve(update, config.update), made, parts.terms)
+  ready = jax.jit(prepare.make(parts.measure, names))
+  return ready, jax.jit(rule, donate_argnums=0, out_shardings=(shardings, None))
+
+
+def _loop(job, state, extra, compiled):
+  """Steps until the end, or until SIGTERM.
+
+  `told` are the metrics of steps since the last log line that are already on the host, `fresh` those
+  that are still on the device; a checkpoint holds `told`, so that a resumed run writes the same
+  lines.
+  """
+  config, log = job.parts.config, job.log
+  ready, step = compiled
+  told, fresh, latest, each = extra["told"], [], extra["latest"], {}
+  now = int(state.step)
+  clock = speed.start(now)
+  if now == 0:
+    each = _look(job, state, now, latest)
+  for host in _batches(job, now):
+    batch = ready(state.params, job.frozen, sharding.put(host, job.parts.mesh), job.key)
+    state, metrics = step(state, batch)
+    now += 1
+    last = now == config.steps
+    fresh.append((now, metrics, host["index"]))
+    speed.count(clock, host)
+    log.progress(now)
+    if now % config.log.every == 0 or last:
+      told, fresh = told + _fetch(job, fresh), []
+      log.write(now, _mean(told) | {"lr": _f32(job.rate(now - 1))})
+      log.speed(now, speed.read(clock, now))
+      told = []
+    with speed.paused(clock):
+      if last or any(e.every and now % e.every == 0 for e in job.parts.evals.values()):
+        each = _look(job, state, now, latest)
+      if now % config.checkpoint.every == 0 or last or job.stop:
+        told, fresh = told + _fetch(job, fresh), []
+        log.flush()
+        checkpoint.save(job.keeper, now, state, {"told": told, "latest": latest}, latest)
+    if job.stop and not last:
+      checkpoint.wait(job.keeper)
+      log.announce(f"SIGTERM: saved at step {now}. Run the same command again to go on.")
+      raise SystemExit(0)
+  return state, each
+
+
+def _batches(job, start):
+  """Host batches from a step on, with cached reference log-probabilities where there are any."""
+  stream = batches.iterate(job.parts.stream, start, jax.process_index(), jax.process_count())
+  for _, host in zip(range(start, job.parts.config.steps), stream, strict=False):
+    yield host | {k: v[host["index"]] for k, v in job.cached.items()}
+
+
+def _fetch(job, fresh) -> list[dict[str, float]]:
+  """Metrics of steps as floats on the host.
+
+  Raises:
+    Refused: a loss or gradient was not finite; names the step and the examples.
+  """
+  out = []
+  for (now, _, index), metrics in zip(fresh, jax.device_get([m for _, m, _ in fresh]), strict=True):
+    bad = metrics.pop("nonfinite")
+    out.append({k: _f32(v) for k, v in metrics.items()})
+    if bad.any() or not np.isfinite([metrics["loss"], metrics["grad_norm"]]).all():
+      raise Refused(_not_finite(job, now, metrics, index[: len(bad)][bad[: len(index)]]))
+  return out
+
+
+def _not_finite(job, now, metrics, index):
+  where = [batches.origin(job.parts.stream, i) for i in index[:5]]
+  rows = f"; the examples: {', '.join(where)}" if where else "; no single example made it so"
+  kept = checkpoint.steps(job.keeper)
+  back = f"the checkpoint of step {kept[-1]} is kept" if kept else "there is no checkpoint yet"
+  return (
+    f"step {now}: loss {metrics['loss']}, gradient norm {metrics['grad_norm']} is not finite"
+    f"{rows}; {back}. Lower config.optim.lr or config.optim.clip, or look at these examples."
+  )
+
+
+def _f32(x) -> float:
+  return float(np.float32(x))
+
+
+def _mean(steps) -> dict[str, float]:
+  return {k: _f32(np.mean([s[k] for s in steps], dtype=np.float64)) for k in steps[0]}
+
+
+def _look(job, state, now, latest, write=True) -> dict:
+  """Runs the evaluations that are due and, at both ends, the samples; `latest` learns of them.
+
+  Returns:
+    `{evaluation: {metric: value of each record}}`.
+  """
+  config, parts, ends = job.parts.config, job.parts, now in (0, job.parts.config.steps)
+  found, each = {}, {}
+  for name, evaluation in sorted(parts.evals.items()):
+    if ends or (evaluation.every and now % evaluation.every == 0):
+      found[name], each[name] = heldout.run(
+        evaluation, state.params, job.frozen, job.key, parts.mesh, parts.passes
+      )
+  if not write:
+    return each
+  if ends and config.samples.count:
+    said, found["samples"] = samples.report(
+      parts, state.params, job.frozen, config.samples, job.key, now
+    )
+    for one in said:
+      job.log.sample(**one)
+  for name, metrics in found.items():
+    job.log.write(now, metrics, evaluation=name)
+    latest |= {f"{name}/{k}": v for k, v in metrics.items()}
+  return each
+
+
+def _wrong_pairs(job, each, most=30) -> list[dict]:
+  """Held-out pairs whose margin is not positive, worst first, as text."""
+  out = []
+  for name, values in each.items():
+    margin = values.get("rewards/margins")
+    rows = job.parts.corpus.evals[name]
+    for i in [] if margin is None else np.argsort(margin, kind="stable"):
+      if margin[i] > 0 or len(out) == most:
+        break
+      extra = {k: _f32(values[k][i]) for k in ("rewards/margins", "logps/margins") if k in values}
+      out.append(samples.pair_texts(job.parts, rows[i]) | extra | {"source": rows[i].source})
+  return out
+
+
+@contextlib.contextmanager
+def _sigterm():
+  """A list that is no longer empty once SIGTERM has come."""
+  stop: list[int] = []
+  before = signal.signal(signal.SIGTERM, lambda number, _: stop.append(number))
+  try:
+    yield stop
+  finally:
+    signal.signal(signal.SIGTERM, before)
+
+
+def _about(config, recipe_config) -> dict:
+  """What `run.json` says: config, recipe, command, versions, devices."""
+  names = ("jaxpref", "jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "numpy")
+  versions = {n: importlib.metadata.version(n) for n in names}
+  device = jax.devices()[0]
+  return {
+    "title": config.title,
+    "command": shlex.join(["jaxpref", "train", *sys.argv[1:]]),
+    "config": cfg.plain(config),
+    "recipe": cfg.plain(recipe_config or config),
+    "versions": versions | {"python": platform.python_version()},
+    "devices": f"{jax.device_count()} x {device.device_kind}, {jax.process_count()} process(es)",
+  }
+
+
+def _announce(log, parts, abstract, first, workdir):
+  """The first lines of a run: what it is, on what, from where."""
+  about = folder.about(workdir)
+  count = sum(int(np.prod(x.shape)) for x in jax.tree.leaves(abstract.params))
+  mesh = ", ".join(f"{k}={v}" for k, v in parts.mesh.shape.items())
+  changes = cfg.diff(about["recipe"], about["config"])
+  told = ", ".join(f"{k}={new!r} (recipe {old!r})" for k, old, new in changes) or "none"
+  log.announce(f"changes to the recipe: {told}")
+  rows = sum(len(r) for r in parts.corpus.sets.values())
+  log.announce(
+    f"{count:,} parameters, {rows:,} records, mesh {mesh}, {about['devices']}, folder {workdir}"
+  )
+  if first:
+    log.announce(f"resuming at step {first} of {parts.config.steps}")
+  folder.write_json(
+    workdir / "run.json", about | {"parameters": count, "mesh": dict(parts.mesh.shape)}
+  )
+
+
+def main(argv) -> None:
+  """`jaxpref train --config=configs/quickstart.py --workdir=runs/quickstart`."""
+  if len(argv) > 1:
+    raise Refused(f"train takes flags only; it does not know {' '.join(argv[1:])!r}.")
+  config, recipe_config = (
+    FLAGS.config,
+    recipe.load(config_flags.get_config_filename(FLAGS["config"])),
+  )
+  final = run(config, FLAGS.workdir, recipe_config=recipe_config, proceed=FLAGS.proceed)
+  width = max(map(len, final))
+  for name, value in final.items():
+    print(f"{name:{width}s} {value:.4g}")
