@@ -72,6 +72,7 @@ class Measured(float):
   se: float | None
 
   def __new__(cls, by_seed: Mapping[int, float]):
+    """A mean of one value per seed."""
     values = list(by_seed.values())
     mean = math.fsum(values) / len(values)
     self = super().__new__(cls, mean)
@@ -239,3 +240,24 @@ def _ours(table, row, metric, uniform):
   if value is None:
     return "-"
   return str(value) if uniform else f"{value} ({_seeds(len(value.by_seed))})"
+
+
+def report(results: dict, scale: str, rows, published: Mapping, claims, wanted=None) -> str:
+  """Tables and claims of one scale as markdown.
+
+  Args:
+    results: one scale of results.json.
+    scale: its name.
+    rows: rows that the experiment declares at this scale, run or not.
+    published: `{(row, metric): Published}`.
+    claims: `Claim`s.
+    wanted: which metrics to show, `{title: metrics}`, or None.
+  """
+  measured, parts = Table(results, rows), []
+  for title, metrics in shown(measured, published, wanted).items():
+    parts += ([f"**{title}**", ""] if title else []) + markdown(measured, published, metrics, scale)
+    parts.append("")
+  missing = [r for r in measured.rows if all(r != row for row, _ in measured.values)]
+  if missing:
+    parts += [f"not run at this scale: {', '.join(missing)}", ""]
+  return "\n".join(parts + [f"- {line}" for line in claim_lines(claims, measured)])
