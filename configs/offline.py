@@ -9,7 +9,7 @@ catalogue objectives`), `scale` (tiny: two CPU cores, about two minutes; small: 
 JSONL or parquet file of your own instead of the bundled personas).
 """
 
-from jaxpref import call, data, objectives, recipe
+from jaxpref import call, objectives, recipe
 from jaxpref import config as cfg
 
 UNPAIRED = ("relevance", "baseline")  # what objectives on single responses read

@@ -29,7 +29,7 @@ class Corpus(NamedTuple):
 
 
 class Parts(NamedTuple):
-  """Everything of a run but its state."""
+  """Everything of a run but its state; `stream` is None where there are no training data."""
 
   config: Any
   corpus: Corpus
@@ -45,14 +45,19 @@ class Parts(NamedTuple):
   names: frozenset[str]  # all that terms and evaluations read
 
 
-def corpus(config, workdir) -> Corpus:
+def corpus(config, workdir, training: bool = True) -> Corpus:
   """Reads and encodes all data of a config; the tokenizer is kept in the workdir.
+
+  Args:
+    config: of the run.
+    workdir: its folder.
+    training: also the training sets, not only those of the evaluations.
 
   Raises:
     Refused: any bad record, a tokenizer that is not the folder's.
   """
   template = chat.template(config.data.template)
-  records = _records(config.data.sets)
+  records = _records(config.data.sets) if training else {}
   heldouts = _records({k: e.data for k, e in config.evals.items()})
   tokenizer = _tokenizer(config, workdir, records, template)
 
@@ -153,38 +158,49 @@ def model(config, vocab: int):
   return module, presets.language(values.pop("preset"), vocab=vocab, **values)
 
 
+def mesh(config):
+  """The mesh of a config.
+
+  Raises:
+    Refused: sizes that the devices do not have.
+  """
+  return sharding.make_mesh(**config.mesh)
+
+
 def parts(config, shared: Corpus) -> Parts:
   """All parts of a run.
 
   Raises:
     Refused: objectives that read what the run does not make, a batch that does not divide, ...
   """
-  mesh = sharding.make_mesh(**config.mesh)
-  sharding.check_batch(config.batch, mesh, config.microbatches)
+  devices = mesh(config)
+  sharding.check_batch(config.batch, devices, config.microbatches)
   module, model_config = model(config, shared.tokenizer.vocab)
   measure = lambda params, batch, want, key: module.measure(params, batch, model_config, want, key)
   main, inner = terms(config.objectives), terms(config.inner_objectives)
   names = frozenset(n for t in main + inner for n in call.needs(t.fn))
   shape = {"buckets": tuple(config.data.buckets), "pad": shared.tokenizer.pad}
-  stream = batches.make_stream(
-    shared.sets,
-    mix={k: s.mix_weight for k, s in config.data.sets.items()},
-    seed=config.seed,
-    batch=config.batch,
-    mismatch="baseline" in names,
-    **shape,
-  )
   passes = lambda rows, batch: batches.passes(rows, batch=batch, **shape)
-  _check_made(names, stream, module, "this run")
+  stream = None
+  if shared.sets:
+    stream = batches.make_stream(
+      shared.sets,
+      mix=read.shares(config.data.sets),
+      seed=config.seed,
+      batch=config.batch,
+      mismatch="baseline" in names,
+      **shape,
+    )
+    _check_made(names, stream, module)
   evals = {
-    k: heldout.make(k, e, shared.evals[k], measure, module.MEASURES, mesh)
+    k: heldout.make(k, e, shared.evals[k], measure, module.MEASURES, devices)
     for k, e in config.evals.items()
   }
   everything = names.union(*(call.needs(e.fn) for e in evals.values()))
   return Parts(
     config,
     shared,
-    mesh,
+    devices,
     module,
     model_config,
     measure,
@@ -197,14 +213,14 @@ def parts(config, shared: Corpus) -> Parts:
   )
 
 
-def _check_made(names, stream, module, who):
+def _check_made(names, stream, module):
   """Refuses names that neither data, model nor prepare make, before anything is compiled."""
   made = set(batches.batch_at(stream, 0)) | set(module.MEASURES) | prepare.made(names) | {"carry"}
   base = {n: n.removeprefix("ref_").removeprefix("old_") for n in names}
   for name in sorted(names):
     if name not in made or (base[name] != name and base[name] not in module.MEASURES):
       raise Refused(
-        f"the objectives read {name}, which {who} does not make. It makes: "
+        f"the objectives read {name}, which this run does not make. It makes: "
         f"{', '.join(sorted(made - set(names) | set(module.MEASURES)))}."
       )
 
@@ -253,7 +269,7 @@ def restore(config, workdir, which="last") -> Restored:
     Refused: no such checkpoint.
   """
   workdir = pathlib.Path(workdir)
-  made = parts(config, corpus(config, workdir))
+  made = parts(config, corpus(config, workdir, training=False))
   key = jax.random.key(config.seed)
   shapes = jax.eval_shape(lambda: made.module.init(key, made.model))
   shardings = sharding.params_shardings(shapes, made.module.rules(made.model), made.mesh)

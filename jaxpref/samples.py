@@ -116,7 +116,8 @@ def report(parts, params, frozen, options, key, step: int) -> tuple[list[dict], 
     responses of the policy: an unbiased estimate of KL(policy || reference) in nats per response
     (at temperature 1 without truncation; at other settings it is that of the sampler's responses).
   """
-  rows = next((parts.corpus.evals[k] for k in sorted(parts.corpus.evals)), parts.stream.rows)
+  sets = parts.corpus.evals
+  rows = sets[min(sets)] if sets else parts.stream.rows
   ids = prompts(rows, options.prompts)
   drawn = draw(parts, params, ids, options, update.fold(key, "samples", step))
   metrics = {

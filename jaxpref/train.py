@@ -141,9 +141,8 @@ def _step(parts, tx, shardings):
 def _loop(job, state, extra, compiled):
   """Steps until the end, or until SIGTERM.
 
-  `told` are the metrics of steps since the last log line that are already on the host, `fresh` those
-  that are still on the device; a checkpoint holds `told`, so that a resumed run writes the same
-  lines.
+  `told` are the metrics of steps since the last log line that are on the host, `fresh` those still
+  on the device; a checkpoint holds `told`, so that a resumed run writes the same lines.
   """
   config, log = job.parts.config, job.log
   ready, step = compiled
@@ -230,9 +229,7 @@ def _look(job, state, now, latest, write=True) -> dict:
   found, each = {}, {}
   for name, evaluation in sorted(parts.evals.items()):
     if ends or (evaluation.every and now % evaluation.every == 0):
-      found[name], each[name] = heldout.run(
-        evaluation, state.params, job.frozen, job.key, parts.mesh, parts.passes
-      )
+      found[name], each[name] = heldout.run(evaluation, state.params, job.frozen, job.key, parts)
   if not write:
     return each
   if ends and config.samples.count:
