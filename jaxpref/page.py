@@ -11,6 +11,7 @@ import base64
 import hashlib
 import json
 import os
+import re
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -180,6 +181,11 @@ def _save(path, content):
   return path
 
 
+def _word(word):
+  """A word of the command that breaks behind the name of its flag, not inside."""
+  return "<span>" + re.sub(r"^(-+[^=]*=?)", r"<b>\1</b><wbr>", text(word)) + "</span>"
+
+
 def _head(run, heading):
   state, sentence = run_files.status(run)
   about = run.about
@@ -200,7 +206,8 @@ def _head(run, heading):
   listed = "".join(
     f"<div><dt>{name}</dt><dd>{text(fact)}</dd></div>" for name, fact in facts.items() if fact
   )
-  command = f'<p class="command">{text(about["command"])}</p>' if about.get("command") else ""
+  words = " ".join(map(_word, about.get("command", "").split()))
+  command = f'<p class="command">{words}</p>' if words else ""
   return (
     f'<p class="kicker"><span>jaxpref run</span><span class="status {state}">{sentence}</span></p>'
     f'<h1>{text(heading)}</h1>{command}<dl class="facts">{listed}</dl>'
