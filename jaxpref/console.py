@@ -118,16 +118,17 @@ class Console:
 def four(value: float | None) -> str:
   """A number with four significant digits, in at most 10 columns; whole numbers stay whole.
 
-  >>> [four(x) for x in (0.5, -12.3456, 48213.0, 3, 1.5e-05, None)]
-  ['0.5000', '-12.35', '48.21k', '3', '1.500e-05', '-']
+  >>> [four(x) for x in (0.5, -12.3456, 48213.0, 1_234_567, 1.5e-05, None)]
+  ['0.5000', '-12.35', '48.21k', '1.235M', '1.500e-05', '-']
   """
   if value is None:
     return "-"
   if isinstance(value, int) and abs(value) < 10_000:
     return str(value)
-  for size, letter in ((1e9, "G"), (1e6, "M"), (1e3, "k")):
-    if size * 10 <= abs(value) < size * 1e4:
-      return f"{value / size:#.4g}".rstrip(".") + letter
+  for least, size, letter in ((1e4, 1e3, "k"), (1e6, 1e6, "M"), (1e9, 1e9, "G")):
+    text = f"{value / size:#.4g}".rstrip(".")
+    if least <= abs(value) and "e" not in text and abs(float(text)) < 1000:
+      return text + letter
   return f"{value:#.4g}".rstrip(".")
 
 

@@ -13,12 +13,16 @@ MOST_POINTS = 1500  # per drawn series; more are averaged in equal runs of steps
 
 
 class Chart(NamedTuple):
-  """Metrics drawn on one pair of axes; `reference` is a level worth a line, with its name."""
+  """Metrics drawn on one pair of axes.
+
+  `reference` is a level worth a line, with its name; `exact` curves have no noise to smooth.
+  """
 
   title: str
   names: tuple[str, ...]
   unit: str = ""
   reference: tuple[float, str] | None = None
+  exact: bool = False
 
 
 CHARTS = (
@@ -36,9 +40,9 @@ CHARTS = (
   Chart("Entropy", ("entropy",), "nats per token"),
   Chart("Length", ("length/mean", "length/max"), "tokens"),
   Chart("Gradient norm", ("grad_norm",)),
-  Chart("Learning rate", ("lr",)),
+  Chart("Learning rate", ("lr",), exact=True),
   Chart("Speed", ("speed/tokens_per_second",), "tokens per second"),
-  Chart("Memory", ("speed/memory_gib",), "GiB"),
+  Chart("Memory", ("speed/memory_gib",), "GiB", exact=True),
 )
 LABELS = {
   "loss": "Loss",
@@ -162,7 +166,7 @@ def charts(series: dict[str, list[tuple[int, float | None]]]) -> list[dict[str, 
     series: (step, value) points by metric name; those of `speed.jsonl` as `speed/...`.
 
   Returns:
-    list of `{title, unit, reference, series}`, a series being `{label, colour, evaluation,
+    list of `{title, unit, reference, exact, series}`, a series being `{label, colour, evaluation,
     points}`: `colour` counts metrics of the chart, `evaluation` is True for dashed lines.
   """
   place = {}
@@ -182,9 +186,8 @@ def charts(series: dict[str, list[tuple[int, float | None]]]) -> list[dict[str, 
       for evaluation, name in place[base]
     ]
     if any(value is not None for line in lines for _, value in line["points"]):
-      out.append(
-        {"title": chart.title, "unit": chart.unit, "reference": chart.reference, "series": lines}
-      )
+      out.append(chart._asdict() | {"series": lines})
+      del out[-1]["names"]
   return out
 
 

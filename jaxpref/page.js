@@ -4,7 +4,7 @@
   const MANY = 20; // a training line with fewer points is not smoothed
   const source = document.getElementById("data");
   const charts = source ? JSON.parse(source.textContent) : [];
-  const smoothing = { on: true, weight: 0.9 };
+  const smoothing = { on: true, weight: 0.8 };
   const redraws = [];
 
   function make(parent, tag, attributes, text) {
@@ -50,7 +50,8 @@
     });
   }
 
-  const smoothed = (line) => smoothing.on && !line.evaluation && line.points.length >= MANY;
+  const smoothed = (chart, line) =>
+    smoothing.on && !chart.exact && !line.evaluation && line.points.length >= MANY;
 
   function path(points, x, y) {
     let pen = "M", out = "";
@@ -76,11 +77,11 @@
     const width = Math.max(Math.round(figure.clientWidth), 240), height = 216;
     const names = chart.series.map((s) => s.label);
     const longest = Math.max(...names.map((n) => n.length));
-    const wide = names.length > 1 && longest * 7 < width * 0.34;
+    const wide = names.length > 1 && longest * 7.6 < width * 0.34;
     const [low, high] = spread(chart);
-    const levels = ticks(low, high, 4);
+    const levels = ticks(low, high, 5);
     const left = Math.max(...levels.map((v) => show(v).length)) * 7 + 10;
-    const box = { left, right: width - (wide ? longest * 7 + 14 : 10), top: 8, bottom: height - 26 };
+    const box = { left, right: width - (wide ? longest * 7.6 + 12 : 10), top: 8, bottom: height - 26 };
     const [from, to] = chart.range;
     const x = (v) => box.left + ((v - from) / (to - from || 1)) * (box.right - box.left);
     const y = (v) => box.bottom - ((v - low) / (high - low)) * (box.bottom - box.top);
@@ -89,7 +90,7 @@
     axes(svg, box, x, y, levels, ticks(from, to || 1, Math.min(6, width / 90)), chart.reference);
     const curves = chart.series.map((line) => {
       const colour = "c" + (line.colour % 6);
-      const points = smoothed(line) ? smooth(line.points) : line.points;
+      const points = smoothed(chart, line) ? smooth(line.points) : line.points;
       if (points !== line.points) make(svg, "path", { class: "faint " + colour, d: path(line.points, x, y) });
       const dashed = line.evaluation ? " dashed" : "";
       make(svg, "path", { class: `line ${colour}${dashed}`, d: path(points, x, y) });
@@ -121,6 +122,7 @@
       make(svg, "line", { class: "axis", x1: x(v), x2: x(v), y1: box.bottom, y2: box.bottom + 4 });
       make(svg, "text", { x: x(v), y: box.bottom + 18, "text-anchor": "middle" }, show(v));
     }
+    make(svg, "text", { x: box.left - 8, y: box.bottom + 18, "text-anchor": "end" }, "step");
     if (!reference) return;
     const level = y(reference[0]);
     make(svg, "line", { class: "reference", x1: box.left, x2: box.right, y1: level, y2: level });
@@ -158,7 +160,8 @@
       const anchor = step === null ? to : stops.reduce((a, b) => (Math.abs(b - step) < Math.abs(a - step) ? b : a));
       place = step === null ? null : anchor;
       const when = document.createElement("span");
-      when.textContent = step === null ? "last" : "step " + show(anchor);
+      const kind = curves.some((c) => c.points !== c.line.points) ? ", smoothed" : "";
+      when.textContent = (step === null ? "last" : "step " + show(anchor)) + kind;
       readout.append(when);
       if (step !== null) make(mark, "line", { class: "guide", x1: x(anchor), x2: x(anchor), y1: box.top, y2: box.bottom });
       for (const { line, points, colour } of curves) {

@@ -33,12 +33,12 @@ def metrics_table(run):
   last = run_files.last(run)
   if not last:
     return '<p class="soft">No numbers yet: the run has not reached its first log line.</p>'
-  place = {name: curves.split(name, last) for name in last}
-  columns = sorted({evaluation for evaluation, _ in place.values()})
+  place = {name: curves.split(name, last) for name in last if name != "speed/seconds"}
+  names = {where: name for name, where in place.items()}
+  columns = sorted({evaluation for evaluation, _ in names})
   groups = {}
-  for base in sorted({base for _, base in place.values()}, key=lambda b: (curves.rank(b), b)):
+  for base in sorted({base for _, base in names}, key=lambda b: (curves.rank(b), b)):
     groups.setdefault(curves.group(base), []).append(base)
-  names = {place[name]: name for name in last}
   heads = "".join(f'<th scope="col" class="number">{text(c or "Training")}</th>' for c in columns)
   bodies = "".join(
     f'<tbody><tr><th scope="rowgroup" colspan="{len(columns) + 1}">{text(group)}</th></tr>'
@@ -49,7 +49,8 @@ def metrics_table(run):
     for group, rows in groups.items()
   )
   return (
-    '<div class="scroll"><table class="metrics"><thead><tr><th scope="col">Metric</th>'
+    '<div class="scroll"><table class="metrics"><thead><tr>'
+    '<th scope="col">Metric, first &rarr; last</th>'
     f"{heads}</tr></thead>{bodies}</table></div>"
   )
 
@@ -58,14 +59,14 @@ def _metric_row(run, last, base, names):
   cells = []
   for name in names:
     points = run.series.get(name, [])
-    start = f"<small>from {figure(points[0][1])}</small>" if len(points) > 1 else ""
-    if base.startswith("speed/"):
-      start = ""
-    cells.append(f'<td class="number">{figure(last[name])}{start}</td>' if name else "<td></td>")
-  raw = base.removeprefix("speed/")
+    many = len(points) > 1 and not base.startswith("speed/")
+    start = f"<small>{figure(points[0][1])} &rarr;</small>" if many else ""
+    number = f"{start} <b>{figure(last[name])}</b>" if name else ""
+    cells.append(f'<td class="number">{number}</td>')
+  raw = re.sub(r"([/_])", r"\1<wbr>", text(base.removeprefix("speed/")))
   return (
-    f'<tr><th scope="row">{text(curves.label(base))}<span class="raw-name">{text(raw)}</span>'
-    f"</th>{''.join(cells)}</tr>"
+    f'<tr><th scope="row">{text(curves.label(base))} <span class="raw-name">{raw}</span></th>'
+    f"{''.join(cells)}</tr>"
   )
 
 
@@ -74,7 +75,7 @@ CONTROLS = (
   '<button type="button" data-smooth="on" aria-pressed="true">Smoothed</button>'
   '<button type="button" data-smooth="off" aria-pressed="false">Raw</button></div>'
   '<label>Smoothing <input type="range" id="strength" min="0.5" max="0.99" step="0.01" '
-  'value="0.9"></label></div><noscript><p class="soft">The curves are drawn by a script, which is '
+  'value="0.8"></label></div><noscript><p class="soft">The curves are drawn by a script, which is '
   "switched off here. The table above has the first and the last number of each.</p></noscript>"
 )
 
@@ -115,22 +116,21 @@ def samples(run):
   """First and last responses to each prompt; "before" is step 0, or the end of the last stage."""
   after, last = _at(run.samples, max)
   before, first = _at(run.samples, min)
-  origin = "before training" if first == 0 else f"step {first}"
+  origin = "Before training" if first == 0 else f"Before, step {first}"
   if run.stages and run.stages[-1].samples and first != 0:
     before, first = _at(run.stages[-1].samples, max)
-    origin = f"end of {run.stages[-1].folder.name}, step {first}"
+    origin = f"Before, end of {run.stages[-1].folder.name}"
   elif first == last:
     before = []
   out = []
   for prompt in dict.fromkeys(row["prompt"] for row in after):
     old, new = ([r for r in rows if r["prompt"] == prompt] for rows in (before, after))
-    sides = ""
-    for i, row in enumerate(new):
-      if i < len(old):
-        sides += _side("before", f"Before ({origin})", old[i])
-      sides += _side("after", f"After (step {last})" if before else f"At step {last}", row)
     out.append(f'<article><h3 class="text prompt" dir="auto">{text(prompt)}</h3>')
-    out.append(f'<div class="sides">{sides}</div></article>')
+    for i, row in enumerate(new):
+      sides = _side("before", origin, old[i]) if i < len(old) else ""
+      sides += _side("after", f"After, step {last}" if before else f"At step {last}", row)
+      out.append(f'<div class="sides">{sides}</div>')
+    out.append("</article>")
   return "".join(out)
 
 

@@ -25,7 +25,8 @@ MESHES = (dict(fsdp=8), dict(data=2, fsdp=4), dict(data=2, fsdp=2, tensor=2))
 
 @functools.cache
 def _rows(single):
-  records = list(data.personas("train", personas="interest-in-art,risk-averse"))[:: 800 // ROWS]
+  records = data.personas("train", personas="interest-in-art,risk-averse")
+  records = [r for r in records if max(map(len, r.responses)) < 130][:: 400 // ROWS]
   if single:  # chosen and rejected ones in turn
     both = pairs.to_single(records)
     records = [both[2 * i + i % 2] for i in range(ROWS)]

@@ -210,11 +210,11 @@ def test_the_numbers_of_the_table_are_those_of_the_files(run, browser):
   for line in (run / "metrics.jsonl").read_text().splitlines():
     last |= json.loads(line)
   (row,) = [r for r in _all(browser, "table.metrics tr") if "rewards/margins" in r.text]
-  shown = [cell.text.split("\n")[0] for cell in row.find_elements("css selector", "td")]
+  shown = [number.text for number in row.find_elements("css selector", "td b")]
   expected = [last["rewards/margins"], last["heldout/rewards/margins"]]
-  np.testing.assert_allclose([float(s) for s in shown], expected, rtol=5e-4)
-  (row,) = [r for r in _all(browser, "table.metrics tr") if r.text.startswith("Loss\nloss")]
-  assert row.find_element("css selector", "td").text.startswith("0.4125")  # from done.json
+  np.testing.assert_allclose([float(s.replace("\u2212", "-")) for s in shown], expected, rtol=5e-4)
+  (row,) = [r for r in _all(browser, "table.metrics tr") if r.text.startswith("Loss loss")]
+  assert row.find_element("css selector", "td b").text == "0.4125"  # from done.json
 
 
 def test_a_curve_ends_where_its_last_value_is_on_the_axis(run, browser):
@@ -225,6 +225,7 @@ def test_a_curve_ends_where_its_last_value_is_on_the_axis(run, browser):
   labels = [
     (float(t.get_attribute("y")) - 4, float(t.text.replace("\u2212", "-")))
     for t in figure.find_elements("css selector", "text[text-anchor=end]")
+    if t.text != "step"
   ]
   (y0, v0), (y1, v1) = labels[0], labels[-1]
   path = figure.find_element("css selector", "path.line").get_attribute("d")
@@ -309,14 +310,16 @@ def test_hostile_text_stays_text(run, browser):
   assert _complaints(browser) == []
 
 
-def test_script_in_json_data_cannot_end_its_element(tmp_path, browser):
+def test_a_script_tag_in_json_data_cannot_end_or_swallow_its_element(tmp_path, browser):
   run = make_run(tmp_path / "run", steps=100)
+  swallows = "<!--<script>"  # where unescaped, the element would not end at its </script>
   with (run / "metrics.jsonl").open("a") as file:
-    file.write(json.dumps({"step": 100, HOSTILE: 1.0}) + "\n")
+    file.write(json.dumps({"step": 100, HOSTILE: 1.0, swallows: 1.0}) + "\n")
   _open(browser, page.write(run), 1280)
   assert browser.title == "dpo on hh-rlhf, tiny" and len(_all(browser, "script")) == 2
   data = json.loads(browser.execute_script("return document.getElementById('data').textContent"))
-  assert any(HOSTILE.partition("/script")[2][:20] in chart["title"] for chart in data)
+  assert swallows in [chart["title"] for chart in data]
+  assert len(_lines(browser)) == sum(len(chart["series"]) for chart in data)
   assert _complaints(browser) == []
 
 
@@ -347,7 +350,7 @@ def test_samples_before_come_from_the_warm_start_where_step_0_has_none(tmp_path)
   path = run / "samples.jsonl"
   kept = [line for line in path.read_text().splitlines() if '"step": 0' not in line]
   path.write_text("\n".join(kept) + "\n")
-  assert "Before (end of warm, step 200)" in page.write(run).read_text()
+  assert "Before, end of warm" in page.write(run).read_text()
 
 
 def test_a_run_with_nothing_but_run_json_says_so(tmp_path):
