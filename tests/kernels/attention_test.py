@@ -9,7 +9,10 @@ from jaxpref.kernels import attention
 
 def _inputs(n=2, t=5, s=7, heads=4, groups=2, width=6, seed=0):
   rng = np.random.default_rng(seed)
-  draw = lambda *shape: rng.normal(size=shape).astype(np.float32)
+
+  def draw(*shape):
+    return rng.normal(size=shape).astype(np.float32)
+
   mask = rng.random((n, t, s)) < 0.6
   mask[:, :, 0] = True
   return draw(n, t, heads, width), draw(n, s, groups, width), draw(n, s, groups, width), mask

@@ -43,7 +43,10 @@ def test_the_entropy_is_left_out_unless_wanted():
 
 def test_gradient_equals_the_closed_form_and_ignored_rows_and_padding_get_none():
   hidden, head, targets, vocab = _inputs()
-  total = lambda h, w: linear_logp(h, w, targets, vocab=vocab)[0].sum()
+
+  def total(h, w):
+    return linear_logp(h, w, targets, vocab=vocab)[0].sum()
+
   d_hidden, d_head = jax.grad(total, (0, 1))(hidden, head)
   z = (hidden.astype(np.float64) @ head)[:, :vocab]
   dz = np.eye(vocab)[np.maximum(targets, 0)] - scipy.special.softmax(z, -1)
@@ -56,7 +59,10 @@ def test_gradient_equals_the_closed_form_and_ignored_rows_and_padding_get_none()
 
 def test_the_entropy_gradient_equals_the_closed_form():
   hidden, head, targets, vocab = _inputs()
-  total = lambda h: linear_logp(h, head, targets, vocab=vocab, entropy=True)[1].sum()
+
+  def total(h):
+    return linear_logp(h, head, targets, vocab=vocab, entropy=True)[1].sum()
+
   z = (hidden.astype(np.float64) @ head)[:, :vocab]
   q = scipy.special.log_softmax(z, -1)
   p = np.exp(q)
@@ -75,7 +81,10 @@ def test_a_head_of_zeros_is_uniform_over_the_true_vocabulary():
 def test_a_row_of_one_huge_logit_is_certain_and_finite():
   hidden = jnp.asarray([[1e4]])
   head = jnp.zeros((1, 64)).at[0, 3].set(1.0)
-  value = lambda h: linear_logp(h, head, jnp.asarray([3]), vocab=50, entropy=True)
+
+  def value(h):
+    return linear_logp(h, head, jnp.asarray([3]), vocab=50, entropy=True)
+
   logp, entropy = value(hidden)
   np.testing.assert_array_equal([logp[0], entropy[0]], [0.0, 0.0])
   assert np.isfinite(jax.jacobian(value)(hidden)).all()
@@ -84,7 +93,10 @@ def test_a_row_of_one_huge_logit_is_certain_and_finite():
 def test_a_batch_of_ignored_rows_gives_zeros_and_no_gradient():
   hidden, head, _, vocab = _inputs()
   targets = np.full(len(hidden), -1, np.int32)
-  total = lambda h, w: sum(x.sum() for x in linear_logp(h, w, targets, vocab=vocab, entropy=True))
+
+  def total(h, w):
+    return sum(x.sum() for x in linear_logp(h, w, targets, vocab=vocab, entropy=True))
+
   value, grads = jax.value_and_grad(total, (0, 1))(hidden, head)
   assert value == 0.0
   for g in grads:

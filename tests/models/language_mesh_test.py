@@ -60,7 +60,10 @@ def test_a_reward_model_on_a_mesh_equals_one_device():
   config = _config()
   params = by_hand.busy(reward.init(jax.random.key(0), config))
   batch = by_hand.batch(by_hand.rows(100, lengths=((3, 4), (5, 2), (1, 6), (2, 2)) * 4))
-  total = lambda p, b: reward.measure(p, b, config, {"score"})["score"].sum()
+
+  def total(p, b):
+    return reward.measure(p, b, config, {"score"})["score"].sum()
+
   value, grads = jax.jit(jax.value_and_grad(total))(params, batch)
   mesh = sharding.make_mesh(data=2, fsdp=2, tensor=2)
   with jax.set_mesh(mesh):

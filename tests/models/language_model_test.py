@@ -20,7 +20,9 @@ def _model(name="qwen2", seed=0):
 
 
 def _loss_and_grads(params, batch, config, want="logp"):
-  total = lambda p: language.measure(p, batch, config, {want})[want].sum()
+  def total(p):
+    return language.measure(p, batch, config, {want})[want].sum()
+
   return jax.jit(jax.value_and_grad(total))(params)
 
 
@@ -188,7 +190,10 @@ def test_full_rematerialisation_keeps_fewer_bytes_for_the_backward_pass():
     config = by_hand.config(depth=8, remat=remat)  # too deep to be unrolled
     params = language.init(jax.random.key(0), config)
     batch = by_hand.batch(by_hand.rows(lengths=((20, 20),) * 4), total=40)
-    total = lambda p: language.measure(p, batch, config, {"logp"})["logp"].sum()  # noqa: B023
+
+    def total(p):
+      return language.measure(p, batch, config, {"logp"})["logp"].sum()  # noqa: B023
+
     bytes_[remat] = jax.jit(jax.grad(total)).lower(params).compile().memory_analysis()
   sizes = {k: v.temp_size_in_bytes for k, v in bytes_.items()}
   assert sizes["full"] < sizes["dots"] < sizes["none"]

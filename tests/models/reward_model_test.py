@@ -42,7 +42,10 @@ def test_a_new_model_scores_zero_and_its_head_gets_a_gradient():
   config = by_hand.config()
   params = reward.init(jax.random.key(0), config)
   batch = by_hand.batch(by_hand.rows())
-  total = lambda p: reward.measure(p, batch, config, {"score"})["score"][:, 0].sum()
+
+  def total(p):
+    return reward.measure(p, batch, config, {"score"})["score"][:, 0].sum()
+
   value, grads = jax.value_and_grad(total)(params)
   assert value == 0.0 and np.abs(grads["score"]).max() > 0.1
 
@@ -50,7 +53,10 @@ def test_a_new_model_scores_zero_and_its_head_gets_a_gradient():
 def test_candidates_without_tokens_score_zero_and_get_no_gradient():
   config, params = _model()
   batch = by_hand.batch(by_hand.rows(lengths=((0, 0), (0, 0))))
-  total = lambda p: reward.measure(p, batch, config, {"score"})["score"].sum()
+
+  def total(p):
+    return reward.measure(p, batch, config, {"score"})["score"].sum()
+
   value, grads = jax.value_and_grad(total)(params)
   assert value == 0.0
   for leaf in jax.tree.leaves(grads):
