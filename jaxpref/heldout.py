@@ -10,8 +10,6 @@ import numpy as np
 from jaxpref import call, prepare, sharding, update
 from jaxpref import config as cfg
 from jaxpref import metrics as metrics_room
-from jaxpref.data import batches
-from jaxpref.types import Refused
 
 
 class Evaluation(NamedTuple):
