@@ -97,8 +97,8 @@ def _help(module, own):
 
   lines = [module.main.__doc__ or "", "", (module.__doc__ or "").strip(), ""]
   for flag in sorted(own):
-    default = flags.FLAGS[flag].default_as_str
-    shown = f" (default {default})" if default else ""
+    default = flags.FLAGS[flag].default
+    shown = f" (default {default!r})" if default not in (None, "") else ""
     lines.append(f"  --{flag:12s} {flags.FLAGS[flag].help}{shown}")
   return "\n".join(lines).strip()
 

@@ -284,6 +284,7 @@ def _golden_tests(folder, which):
   return subprocess.run(command, env=env, capture_output=True, text=True)
 
 
+@pytest.mark.slow
 def test_golden_tests_follow_another_folder_with_other_sizes(tmp_path):
   golden_other.write(tmp_path)
   for file in FILES:
@@ -295,6 +296,7 @@ def test_golden_tests_follow_another_folder_with_other_sizes(tmp_path):
   assert f"{cases} passed" in run.stdout and "skipped" not in run.stdout, run.stdout[-3000:]
 
 
+@pytest.mark.slow
 def test_golden_tests_fail_where_the_other_folder_is_wrong(tmp_path):
   golden_other.write(tmp_path)
   with np.load(tmp_path / "trl_reward.npz") as file:

@@ -128,7 +128,7 @@ def test_help_shows_the_usage_and_the_commands_own_flags_only(tmp_path):
   out = _probe("--help", folder=tmp_path)
   assert out.returncode == 0 and out.stdout.startswith("`jaxpref probe WORD`.")
   assert (
-    "--count" in out.stdout and "(default '1')" in out.stdout and "--logtostderr" not in out.stdout
+    "--count" in out.stdout and "(default 1)" in out.stdout and "--logtostderr" not in out.stdout
   )
 
 
