@@ -26,12 +26,12 @@ _measure = jax.jit(language.measure, static_argnames=("config", "want"))
 
 
 @functools.partial(jax.jit, static_argnames=("config", "want"))
-def _loss_and_grads(params, batch, config, want="logp"):
-  """The summed measure with its gradients, and the measure itself."""
+def _loss_and_grads(params, batch, config, want=frozenset({"logp"})):
+  """The sum of all measures with its gradients, and the measures themselves."""
 
   def total(p):
-    found = language.measure(p, batch, config, frozenset({want}))[want]
-    return found.sum(), found
+    found = language.measure(p, batch, config, want)
+    return sum(x.sum() for x in found.values()), found
 
   (loss, found), grads = jax.value_and_grad(total, has_aux=True)(params)
   return loss, grads, found
@@ -76,7 +76,7 @@ def test_padding_of_any_amount_anywhere_changes_neither_logp_nor_gradients(side,
   other = by_hand.batch(pairs, total=total, side=side, scored=scored, junk=49)
   _, grads, logp = _loss_and_grads(params, by_hand.batch(pairs), config)
   _, regrads, again = _loss_and_grads(params, other, config)
-  np.testing.assert_allclose(again, logp, rtol=1e-6)
+  np.testing.assert_allclose(again["logp"], logp["logp"], rtol=1e-6)
   _assert_same_gradients(regrads, grads)
 
 
@@ -98,15 +98,12 @@ def test_scored_places_give_the_same_numbers_and_gradients_as_all_places(side):
   pairs = by_hand.rows(config.vocab)
   some = by_hand.batch(pairs, side=side, scored=True)
   every = {k: v for k, v in some.items() if k != "scored"}
-  want = {"logp", "token_logp", "entropy"}
-  a, b = (_measure(params, x, config, frozenset(want)) for x in (some, every))
+  want = frozenset({"logp", "token_logp", "entropy"})
+  _, grads, found = _loss_and_grads(params, some, config, want)
+  _, regrads, again = _loss_and_grads(params, every, config, want)
   for name in want:
-    np.testing.assert_allclose(a[name], b[name], atol=1e-6, rtol=1e-6)
-  for name in ("logp", "entropy"):
-    _assert_same_gradients(
-      _loss_and_grads(params, some, config, name)[1],
-      _loss_and_grads(params, every, config, name)[1],
-    )
+    np.testing.assert_allclose(found[name], again[name], atol=1e-6, rtol=1e-6)
+  _assert_same_gradients(grads, regrads)
 
 
 def test_scored_places_beyond_the_mask_count_for_nothing():
@@ -123,11 +120,12 @@ def test_rows_of_only_padding_give_zero_and_no_gradient(scored):
   config, params = _model()
   pairs = by_hand.rows(lengths=((0, 0), (0, 0), (0, 0), (0, 0)))
   batch = by_hand.batch(pairs, scored=scored)
-  for name, x in _measure(params, batch, config, ALL - {"hidden"}).items():
+  want = ALL - ({"hidden", "prompt_logp"} if scored else {"hidden"})
+  _, grads, found = _loss_and_grads(params, batch, config, want)
+  for name, x in found.items():
     np.testing.assert_array_equal(x, 0.0, err_msg=name)
-  for name in ("logp", "entropy", "prompt_logp"):
-    for leaf in jax.tree.leaves(_loss_and_grads(params, batch, config, name)[1]):
-      np.testing.assert_array_equal(leaf, 0.0)
+  for leaf in jax.tree.leaves(grads):
+    np.testing.assert_array_equal(leaf, 0.0)
 
 
 def test_padding_rows_beside_real_rows_change_no_gradient():
@@ -194,6 +192,7 @@ def test_rematerialisation_changes_no_number(remat):
   _assert_same_gradients(regrads, grads)
 
 
+@pytest.mark.slow
 def test_full_rematerialisation_keeps_fewer_bytes_for_the_backward_pass():
   bytes_ = {}
   for remat in ("none", "dots", "full"):
@@ -223,7 +222,9 @@ def test_scanned_layers_equal_unrolled_layers(monkeypatch):
 def test_bf16_compute_is_near_float32_and_returns_float32():
   config, params = _model()
   batch = by_hand.batch(by_hand.rows())
-  half = _measure(params, batch, dataclasses.replace(config, dtype="bfloat16"), ALL)
+  _, grads, half = _loss_and_grads(
+    params, batch, dataclasses.replace(config, dtype="bfloat16"), ALL
+  )
   full = _measure(params, batch, config, ALL)
   assert {x.dtype for x in half.values()} == {jnp.dtype(jnp.float32)}
   real = batch["mask"] + batch["prompt_mask"] > 0
@@ -231,10 +232,7 @@ def test_bf16_compute_is_near_float32_and_returns_float32():
   # two layers of a dozen roundings of 2^-9 each
   np.testing.assert_allclose(half["hidden"][real], full["hidden"][real], atol=24 * 2**-9 * scale)
   assert not np.array_equal(half["logp"], full["logp"])
-  grads = jax.tree.leaves(
-    _loss_and_grads(params, batch, dataclasses.replace(config, dtype="bfloat16"))[1]
-  )
-  assert all(g.dtype == jnp.float32 for g in grads)
+  assert all(g.dtype == jnp.float32 for g in jax.tree.leaves(grads))
 
 
 def test_unknown_measures_are_refused_with_the_nearest():
