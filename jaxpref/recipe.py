@@ -67,8 +67,8 @@ def data_set(name: str, *, split="train", mix_weight=1.0, limit=0, shape="", **k
     split: which part of it.
     mix_weight: its share where several sets are mixed.
     limit: how many records at most; 0 takes all.
-    shape: `single` makes two labelled records of a pair, `pairs` and `list` change lists; empty
-      leaves records as they are.
+    shape: `best` keeps the preferred response alone, `single` makes two labelled records of a
+      pair, `pairs` and `list` change lists; empty leaves records as they are.
     **knobs: of the data set.
   """
   section = cfg.defaults(data, name, **knobs)
@@ -122,13 +122,18 @@ def _check_keys(expected, config, where):
 
 
 def warm(config):
-  """The config of the earlier stage: this one with the sections of `config.warm` in place."""
+  """The config of the earlier stage: this one with the sections of `config.warm` in place.
+
+  It trains on the preferred responses alone.
+  """
   stage = config.copy_and_resolve_references()
   with stage.unlocked():
     stage.warm = {}
     stage.init_from = ""
     for key, value in config.warm.items():
       stage[key] = value
+    for section in stage.data.sets.values():
+      section.shape = "best"
   return stage
 
 

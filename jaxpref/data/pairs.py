@@ -69,6 +69,11 @@ def to_single(records: Iterable[Record]) -> list[Record]:
   return out
 
 
+def to_best(records: Iterable[Record]) -> list[Record]:
+  """Each record with its first response alone, the preferred one: data for supervised training."""
+  return [_select(r, (0,)) for r in records]
+
+
 def to_list(records: Iterable[Record]) -> list[Record]:
   """Records of the same prompt, annotator and group to one record with all distinct responses.
 
