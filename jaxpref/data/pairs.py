@@ -103,6 +103,25 @@ def to_list(records: Iterable[Record]) -> list[Record]:
   return out
 
 
+def to_preferred(records: Iterable[Record]) -> list[Record]:
+  """The preferred response of each record alone, a demonstration for supervised training.
+
+  Without grades that is the first response.
+
+  Example:
+    >>> [r.responses for r in to_preferred([Record("q", ("a", "b"), (0.0, 1.0)), Record("q", ("c",))])]
+    [('b',), ('c',)]
+  """
+  out = []
+  for record in records:
+    grades = record.relevance or (0.0,) * len(record.responses)
+    best = max(range(len(grades)), key=lambda k: grades[k])
+    out.append(
+      dataclasses.replace(_select(record, (best,)), relevance=None, label=None, strength=None)
+    )
+  return out
+
+
 def swap(records: Iterable[Record]) -> list[Record]:
   """The same facts with the responses in reverse order: grades go along, `label` becomes 1 - label.
 
