@@ -51,10 +51,11 @@ def _listing():
 
 def _run(name, rest):
   """Imports the command, reads its flags and calls it."""
-  from absl import app, flags
+  from absl import app, flags, logging
 
   from jaxpref.types import Refused
 
+  logging.set_verbosity(logging.WARNING)  # orbax tells every file that it writes, at INFO
   try:
     module = importlib.import_module(f"jaxpref.{name}")
     before = set(flags.FLAGS)
