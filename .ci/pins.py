@@ -3,9 +3,8 @@
   python .ci/pins.py VENV_3.11/bin/python VENV_3.12/bin/python > requirements.txt
 
 Both environments hold the packages already (`pip install -e '.[test]'`). A package is listed if the
-project or its extra `test` asks for it, or a listed package does; everything else that happens to
-be installed is left out, and so is setuptools, which belongs to the environment. Where both have the
-same version the line has no marker.
+project or its extra `test` asks for it, or a listed package does; setuptools, which belongs to the
+environment, is left out. Where both have the same version the line has no marker.
 """
 
 import importlib.metadata

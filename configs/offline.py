@@ -22,7 +22,7 @@ def get_config(arg=""):
   c.title = f"{arg.objective} on {arg.path or 'the bundled personas'}"
   c.steps = 120 if tiny else 1000
   c.batch = 32 if tiny else 128
-  c.model = dict(kind="language", preset="nano" if tiny else "small")
+  c.model = recipe.model("nano" if tiny else "small")
   c.tokenizer.vocab = 2048 if tiny else 8192
   c.objectives = dict(main=cfg.term(objectives, arg.objective))
   c.optim.lr = 5e-4 if tiny else 5e-5

@@ -19,9 +19,9 @@ def get_config(arg=""):
   c.title = f"Reward model, {arg.objective} on {arg.path or 'the bundled personas'}"
   c.steps = 300 if tiny else 1000
   c.batch = 48 if tiny else 128
-  c.model = dict(kind="reward", preset="nano" if tiny else "small")
-  if tiny:
-    c.model.depth = 2
+  c.model = (
+    recipe.model("nano", depth=2, kind="reward") if tiny else recipe.model("small", kind="reward")
+  )
   c.tokenizer.vocab = 2048 if tiny else 8192
   c.objectives = dict(main=cfg.term(objectives, arg.objective))
   c.optim.lr = 3e-3 if tiny else 3e-4

@@ -18,9 +18,7 @@ def get_config(arg=""):
   c.title = f"Supervised fine-tuning on {arg.path or 'the bundled personas'}"
   c.steps = 200 if tiny else 1000
   c.batch = 48 if tiny else 128
-  c.model = dict(kind="language", preset="nano" if tiny else "small")
-  if tiny:
-    c.model.depth = 2
+  c.model = recipe.model("nano", depth=2) if tiny else recipe.model("small")
   c.tokenizer.vocab = 2048 if tiny else 8192
   c.objectives = dict(main=cfg.term(objectives, "nll"))
   c.optim.lr = 3e-3 if tiny else 3e-4

@@ -1,5 +1,6 @@
 """Every recipe builds with every argument that makes sense, and a run can be assembled from it."""
 
+import dataclasses
 import importlib.util
 import json
 import pathlib
@@ -8,6 +9,7 @@ import jax
 import pytest
 
 from jaxpref import assemble, call, catalogue, config, data, metrics, objectives, prepare, recipe
+from jaxpref.models import presets
 from jaxpref.types import Refused
 
 ROOT = pathlib.Path(__file__).parent.parent
@@ -17,7 +19,8 @@ ON_TEXT = [n for n in catalogue.functions("objectives") if n not in ON_SCORES]
 ARGUMENTS = {
   "quickstart": [""],
   "offline": [f"objective={name}" for name in ON_TEXT] + ["scale=small", "path=mine.jsonl"],
-  "reward": [f"objective={name}" for name in ON_SCORES] + ["scale=small", "path=a.jsonl,test=b.jsonl"],
+  "reward": [f"objective={name}" for name in ON_SCORES]
+  + ["scale=small", "path=a.jsonl,test=b.jsonl"],
   "sft": ["", "scale=small", "path=mine.jsonl"],
 }
 WITH_TEXT = [(name, arg) for name in RECIPES for arg in ARGUMENTS.get(name, [""])]
@@ -86,6 +89,18 @@ def test_its_model_can_be_made_and_measures_what_its_objectives_read(name, arg):
         base = needed.removeprefix("ref_").removeprefix("old_")
         prepared = prepare.made([needed]) and base == needed  # baseline
         assert base in module.MEASURES or base in ("mask", "relevance", "weight") or prepared
+
+
+@pytest.mark.parametrize("name", RECIPES)
+def test_every_field_of_the_model_can_be_set_and_unset_ones_are_the_presets(name):
+  found = _load(name, "")
+  preset = presets.language(found.model.preset, vocab=300)
+  found.model.dtype, found.model.depth, found.model.rope_theta = "bfloat16", 3, 500.0
+  _, model = assemble.model(found, 300)
+  wanted = dataclasses.replace(preset, dtype="bfloat16", depth=3, rope_theta=500.0)
+  assert model == wanted
+  with pytest.raises(TypeError):
+    found.model.depth = "deep"
 
 
 @every_config

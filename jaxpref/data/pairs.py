@@ -109,8 +109,8 @@ def to_preferred(records: Iterable[Record]) -> list[Record]:
   Without grades that is the first response.
 
   Example:
-    >>> [r.responses for r in to_preferred([Record("q", ("a", "b"), (0.0, 1.0)), Record("q", ("c",))])]
-    [('b',), ('c',)]
+    >>> to_preferred([Record("q", ("a", "b"), (0.0, 1.0))])[0].responses
+    ('b',)
   """
   out = []
   for record in records:

@@ -32,6 +32,12 @@ def test_a_pair_becomes_one_desirable_and_one_undesirable_response():
     assert all(s.group == 3 and s.label is None and len(s.aspects) == 1 for s in singles)
 
 
+def test_the_preferred_response_alone_is_the_one_of_the_highest_grade_or_the_first():
+  one, two = pairs.to_preferred([LIST, Record("q", ("a", "b"))])
+  assert (one.responses, one.relevance, one.aspects, one.who) == (("b",), None, (2,), 5)
+  assert two.responses == ("a",)
+
+
 def test_a_list_gathers_the_responses_of_a_prompt_best_first():
   records = [
     Record("q", ("a", "b"), (1.0, 0.0)),
