@@ -4,8 +4,8 @@
 
 `heldout/rewards/accuracies` is the share of held-out pairs whose preferred response has the higher
 score. Argument: `objective` (one that reads `score`), `scale` (tiny: two CPU cores, about two
-minutes; small: one GPU), `path` (a JSONL or parquet file of your own instead of the bundled
-personas), `test` (a held-out file; the same file if not given).
+minutes; small: one GPU), `path` (your own JSONL or parquet files instead of the bundled personas,
+with `{split}` where their names say train and test).
 """
 
 from jaxpref import config as cfg
@@ -13,7 +13,7 @@ from jaxpref import objectives, recipe
 
 
 def get_config(arg=""):
-  arg = cfg.parse_arg(arg, objective="bradley_terry", scale="tiny", path="", test="")
+  arg = cfg.parse_arg(arg, objective="bradley_terry", scale="tiny", path="")
   tiny = {"tiny": True, "small": False}[arg.scale]
   c = recipe.base()
   c.title = f"Reward model, {arg.objective} on {arg.path or 'the bundled personas'}"
@@ -25,15 +25,12 @@ def get_config(arg=""):
   c.tokenizer.vocab = 2048 if tiny else 8192
   c.objectives = dict(main=cfg.term(objectives, arg.objective))
   c.optim.lr = 3e-3 if tiny else 3e-4
-  train, test = dict(name="personas"), dict(name="personas")
-  c.data.max_length, c.data.buckets = 96, (24, 40, 96)
+  c.data.max_length, c.data.buckets, c.data.group = 96, (24, 40, 96), 20
   if arg.path:
-    train = dict(name="files", path=arg.path)
-    test = dict(name="files", path=arg.test or arg.path)
     c.data.max_length, c.data.buckets = 512, (64, 128, 256, 512)
-  c.data.group = 20
-  c.data.sets = dict(main=recipe.data_set(**train, split="train"))
-  held_out = recipe.data_set(**test, split="train" if arg.path else "test")
+  records = dict(name="files", path=arg.path) if arg.path else dict(name="personas")
+  c.data.sets = dict(main=recipe.data_set(**records, split="train"))
+  held_out = recipe.data_set(**records, split="test")
   c.evals = dict(heldout=recipe.evaluation("score_accuracy", data=held_out, every=c.steps // 3))
   c.checkpoint.metric = "heldout/rewards/accuracies"
   return c

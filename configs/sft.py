@@ -3,8 +3,8 @@
   jaxpref train --config=configs/sft.py --workdir=runs/sft
 
 `heldout/nll` is in nats per token. Argument: `scale` (tiny: two CPU cores, about a minute; small:
-one GPU), `path` (a JSONL or parquet file of your own instead of the bundled personas), `test` (a
-held-out file; the same file if not given).
+one GPU), `path` (your own JSONL or parquet files instead of the bundled personas, with `{split}`
+where their names say train and test).
 """
 
 from jaxpref import config as cfg
@@ -12,7 +12,7 @@ from jaxpref import objectives, recipe
 
 
 def get_config(arg=""):
-  arg = cfg.parse_arg(arg, scale="tiny", path="", test="")
+  arg = cfg.parse_arg(arg, scale="tiny", path="")
   tiny = {"tiny": True, "small": False}[arg.scale]
   c = recipe.base()
   c.title = f"Supervised fine-tuning on {arg.path or 'the bundled personas'}"
@@ -22,15 +22,12 @@ def get_config(arg=""):
   c.tokenizer.vocab = 2048 if tiny else 8192
   c.objectives = dict(main=cfg.term(objectives, "nll"))
   c.optim.lr = 3e-3 if tiny else 3e-4
-  train, test = dict(name="personas"), dict(name="personas")
-  c.data.max_length, c.data.buckets = 96, (24, 40, 96)
+  c.data.max_length, c.data.buckets, c.data.group = 96, (24, 40, 96), 20
   if arg.path:
-    train = dict(name="files", path=arg.path)
-    test = dict(name="files", path=arg.test or arg.path)
     c.data.max_length, c.data.buckets = 512, (64, 128, 256, 512)
-  c.data.group = 20
-  c.data.sets = dict(main=recipe.data_set(**train, split="train", shape="preferred"))
-  held_out = recipe.data_set(**test, split="train" if arg.path else "test", shape="preferred")
+  records = dict(name="files", path=arg.path) if arg.path else dict(name="personas")
+  c.data.sets = dict(main=recipe.data_set(**records, split="train", shape="preferred"))
+  held_out = recipe.data_set(**records, split="test", shape="preferred")
   c.evals = dict(heldout=recipe.evaluation("response_nll", data=held_out, every=c.steps // 2))
   c.checkpoint.metric, c.checkpoint.mode = "heldout/nll", "min"
   c.samples.count = 1

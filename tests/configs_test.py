@@ -20,7 +20,7 @@ ARGUMENTS = {
   "quickstart": [""],
   "offline": [f"objective={name}" for name in ON_TEXT] + ["scale=small", "path=mine.jsonl"],
   "reward": [f"objective={name}" for name in ON_SCORES]
-  + ["scale=small", "path=a.jsonl,test=b.jsonl"],
+  + ["scale=small", "path=mine.jsonl"],
   "sft": ["", "scale=small", "path=mine.jsonl"],
 }
 WITH_TEXT = [(name, arg) for name in RECIPES for arg in ARGUMENTS.get(name, [""])]

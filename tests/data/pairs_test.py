@@ -32,6 +32,11 @@ def test_a_pair_becomes_one_desirable_and_one_undesirable_response():
     assert all(s.group == 3 and s.label is None and len(s.aspects) == 1 for s in singles)
 
 
+def test_single_responses_stay_as_they_are_beside_pairs():
+  single = Record("q", ("a",), (0.0,), weight=2.0)
+  assert pairs.to_single([single, PAIR])[0] is single and len(pairs.to_single([single, PAIR])) == 3
+
+
 def test_the_preferred_response_alone_is_the_one_of_the_highest_grade_or_the_first():
   one, two = pairs.to_preferred([LIST, Record("q", ("a", "b"))])
   assert (one.responses, one.relevance, one.aspects, one.who) == (("b",), None, (2,), 5)
