@@ -19,8 +19,7 @@ ON_TEXT = [n for n in catalogue.functions("objectives") if n not in ON_SCORES]
 ARGUMENTS = {
   "quickstart": [""],
   "offline": [f"objective={name}" for name in ON_TEXT] + ["scale=small", "path=mine.jsonl"],
-  "reward": [f"objective={name}" for name in ON_SCORES]
-  + ["scale=small", "path=mine.jsonl"],
+  "reward": [f"objective={name}" for name in ON_SCORES] + ["scale=small", "path=mine.jsonl"],
   "sft": ["", "scale=small", "path=mine.jsonl"],
 }
 WITH_TEXT = [(name, arg) for name in RECIPES for arg in ARGUMENTS.get(name, [""])]
