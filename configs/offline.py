@@ -5,9 +5,9 @@
 
 A supervised warm start comes first (on the preferred responses), then the objective; the
 reference, where one is read, is the end of the warm start. Argument: `objective` (see `jaxpref
-catalogue objectives`), `scale` (tiny: two CPU cores, about two minutes; small: one GPU), `path` (your
-own JSONL or parquet files instead of the bundled personas, with `{split}` where their names say
-train and test).
+catalogue objectives`), `scale` (tiny: two CPU cores, about two minutes; small: one GPU), `path`
+(your own JSONL or parquet files instead of the bundled personas, with `{split}` where their names
+say train and test).
 """
 
 from jaxpref import call, objectives, recipe

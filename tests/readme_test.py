@@ -1,8 +1,8 @@
 """What the README says is so: every block of it is written to a copy of the project and run there.
 
-A block whose introduction ends with "`path`:" is a file (with "Add to", it is appended); `sh` blocks
-are commands. Training is cut short, by flags after those of the README. When the tables are stale:
-`python tests/readme_test.py` writes them anew.
+A block whose introduction ends with "`path`:" is a file (with "Add to", it is appended); `sh`
+blocks are commands. Training is cut short, by flags after those of the README. When the tables are
+stale: `python tests/readme_test.py` writes them anew.
 """
 
 import os
@@ -50,7 +50,7 @@ class Block(NamedTuple):
 def sections(text):
   """`{heading: blocks}` of the sections that have any."""
   found, heading = {}, ""
-  pattern = re.compile(r"^(#+ .*)$|^```(\w+)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
+  pattern = re.compile(r"^(#+ [^\n]*)$|^```(\w+)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
   end = 0
   for match in pattern.finditer(text):
     if match[1]:
