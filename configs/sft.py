@@ -26,8 +26,8 @@ def get_config(arg=""):
   if arg.path:
     c.data.max_length, c.data.buckets = 512, (64, 128, 256, 512)
   records = dict(name="files", path=arg.path) if arg.path else dict(name="personas")
-  c.data.sets = dict(main=recipe.data_set(**records, split="train", shape="preferred"))
-  held_out = recipe.data_set(**records, split="test", shape="preferred")
+  c.data.sets = dict(main=recipe.data_set(**records, split="train", shape="best"))
+  held_out = recipe.data_set(**records, split="test", shape="best")
   c.evals = dict(heldout=recipe.evaluation("response_nll", data=held_out, every=c.steps // 2))
   c.checkpoint.metric, c.checkpoint.mode = "heldout/nll", "min"
   c.samples.count = 1

@@ -77,7 +77,7 @@ SHAPES = {
   "pairs": pairs.to_pairs,
   "single": pairs.to_single,
   "list": pairs.to_list,
-  "preferred": pairs.to_preferred,
+  "best": pairs.to_best,
 }
 
 

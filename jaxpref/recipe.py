@@ -88,8 +88,8 @@ def data_set(name: str, *, split="train", mix_weight=1.0, limit=0, shape="", **k
     split: which part of it.
     mix_weight: its share where several sets are mixed.
     limit: how many records at most; 0 takes all.
-    shape: `single` makes two labelled records of a pair, `preferred` keeps the preferred response
-      alone, `pairs` and `list` change lists; empty leaves records as they are.
+    shape: `best` keeps the preferred response alone, `single` makes two labelled records of a
+      pair, `pairs` and `list` change lists; empty leaves records as they are.
     **knobs: of the data set.
   """
   section = cfg.defaults(data, name, **knobs)

@@ -74,6 +74,11 @@ def to_single(records: Iterable[Record]) -> list[Record]:
   return out
 
 
+def to_best(records: Iterable[Record]) -> list[Record]:
+  """Each record with its first response alone, the preferred one: data for supervised training."""
+  return [_select(r, (0,)) for r in records]
+
+
 def to_list(records: Iterable[Record]) -> list[Record]:
   """Records of the same prompt, annotator and group to one record with all distinct responses.
 
@@ -104,25 +109,6 @@ def to_list(records: Iterable[Record]) -> list[Record]:
         strength=None,
         aspects=None,
       )
-    )
-  return out
-
-
-def to_preferred(records: Iterable[Record]) -> list[Record]:
-  """The preferred response of each record alone, a demonstration for supervised training.
-
-  Without grades that is the first response.
-
-  Example:
-    >>> to_preferred([Record("q", ("a", "b"), (0.0, 1.0))])[0].responses
-    ('b',)
-  """
-  out = []
-  for record in records:
-    grades = record.relevance or (0.0,) * len(record.responses)
-    best = max(range(len(grades)), key=lambda k: grades[k])
-    out.append(
-      dataclasses.replace(_select(record, (best,)), relevance=None, label=None, strength=None)
     )
   return out
 

@@ -37,10 +37,10 @@ def test_single_responses_stay_as_they_are_beside_pairs():
   assert pairs.to_single([single, PAIR])[0] is single and len(pairs.to_single([single, PAIR])) == 3
 
 
-def test_the_preferred_response_alone_is_the_one_of_the_highest_grade_or_the_first():
-  one, two = pairs.to_preferred([LIST, Record("q", ("a", "b"))])
-  assert (one.responses, one.relevance, one.aspects, one.who) == (("b",), None, (2,), 5)
-  assert two.responses == ("a",)
+def test_the_best_response_alone_is_the_first_with_all_that_goes_along():
+  one, two = pairs.to_best([PAIR, Record("q", ("a", "b"))])
+  assert (one.responses, one.relevance, one.aspects) == (("a",), (1.0,), ({"x": 1},))
+  assert two.responses == ("a",) and two.relevance is None
 
 
 def test_a_list_gathers_the_responses_of_a_prompt_best_first():
