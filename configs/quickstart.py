@@ -9,8 +9,8 @@ held-out pairs that the implicit reward ranks rightly, `heldout/logps/accuracies
 likelihood itself does.
 """
 
-from jaxpref import objectives, recipe
 from jaxpref import config as cfg
+from jaxpref import objectives, recipe
 
 
 def get_config():
@@ -18,7 +18,7 @@ def get_config():
   c.title = "Quickstart: DPO on statements of 36 personas"
   c.steps = 360
   c.batch = 48
-  c.model = dict(kind="language", preset="nano", depth=2)
+  c.model = recipe.model("nano", depth=2)
   c.tokenizer.vocab = 2048
   c.objectives = dict(main=cfg.term(objectives, "dpo", beta=0.3))
   c.optim.lr = 2e-3

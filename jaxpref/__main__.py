@@ -54,10 +54,11 @@ def _run(name, rest):
   from jaxpref import allocator
 
   allocator.keep_freed_memory()  # before jax starts
-  from absl import app, flags
+  from absl import app, flags, logging
 
   from jaxpref.types import Refused
 
+  logging.set_verbosity(logging.WARNING)  # orbax tells every file that it writes, at INFO
   try:
     module = importlib.import_module(f"jaxpref.{name}")
     before = set(flags.FLAGS)

@@ -158,7 +158,7 @@ def model(config, vocab: int):
   Raises:
     Refused: an unknown kind, preset or field.
   """
-  values = dict(config.model)
+  values = {k: v for k, v in dict(config.model).items() if v is not None}
   module = models.find(values.pop("kind"))
   return module, presets.language(values.pop("preset"), vocab=vocab, **values)
 

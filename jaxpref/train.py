@@ -324,5 +324,5 @@ def main(argv) -> None:
     proceed=flags.FLAGS.proceed,
   )
   width = max(map(len, final))
-  for name, value in final.items():
+  for name, value in sorted(final.items()):
     print(f"{name:{width}s} {value:.4g}")
