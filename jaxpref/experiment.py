@@ -34,7 +34,7 @@ import jax
 from absl import flags
 
 import jaxpref
-from jaxpref import call, folder, table, train
+from jaxpref import call, folder, table
 from jaxpref import config as cfg
 from jaxpref.table import Cell, Claim, Measured, NotMeasured, Published, Table, above, difference
 from jaxpref.types import Refused
@@ -175,6 +175,8 @@ def execute(module: ModuleType, run: Run) -> dict:
   config, start = with_seed(run.cell, run.seed), time.monotonic()
   own = runner(module, run.cell)
   if own is None:
+    from jaxpref import train  # late: an experiment that trains nothing does not need it
+
     values = train.run(config, run.workdir)
   else:
     values = own(config, run.workdir) if len(call.needs(own)) > 1 else own(config)
