@@ -1,7 +1,7 @@
 """Preference learning algorithms do not learn preference rankings.
 
-Question: DPO raises the likelihood *ratio* of the preferred response; does the policy then also give
-it the higher likelihood?
+Question: DPO raises the likelihood *ratio* of the preferred response; does the policy then also
+give it the higher likelihood?
 Card: papers/pref_ranking.md.  Full scale there: GPT-2, Pythia-2.8B and Llama-2-7B on HH-RLHF.
 """
 
@@ -77,8 +77,8 @@ def _lag(row, loss):
 DPO = HARD[GAMMAS.index(1.0)]
 CLAIMS = (
   Claim(
-    "Theorem 4.1: a pair is ranked rightly exactly when its loss is at most -log sigmoid(beta gamma "
-    "c), for every pair at every step (pairs that break it)",
+    "Theorem 4.1: a pair is ranked rightly exactly when its loss is at most -log sigmoid(beta "
+    "gamma c), for every pair at every step (pairs that break it)",
     _all_zero(HARD, "theorem_41_broken"),
   ),
   Claim(
@@ -92,7 +92,8 @@ CLAIMS = (
     _optimum,
   ),
   Claim(
-    "Corollary 3.3: the policy trained to that optimum ranks each pair as R* says (pairs unlike it)",
+    "Corollary 3.3: the policy trained to that optimum ranks each pair as R* says (pairs unlike "
+    "it)",
     _all_zero(SOFT, "pairs_unlike_ideal"),
   ),
   Claim("R* does not rise with beta", _not_rising(SOFT, "ideal_accuracy")),
