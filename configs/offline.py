@@ -9,7 +9,7 @@ catalogue objectives`), `scale` (tiny: two CPU cores, about two minutes; small: 
 JSONL or parquet file of your own instead of the bundled personas).
 """
 
-from jaxpref import call, data, objectives, recipe
+from jaxpref import call, objectives, recipe
 from jaxpref import config as cfg
 
 UNPAIRED = ("relevance", "baseline")  # what objectives on single responses read
@@ -28,7 +28,8 @@ def get_config(arg=""):
   c.optim.lr = 5e-4 if tiny else 5e-5
   single = set(UNPAIRED) <= set(call.needs(call.find(objectives, arg.objective)))
   pairs = _pairs(arg.path)
-  c.data.sets = dict(main=recipe.data_set(**pairs, split="train", single=single))
+  c.data.sets = dict(main=recipe.data_set(**pairs, split="train", shape="single" if single else ""))
+  c.data.max_length, c.data.buckets = 96, (32, 48, 96)
   if arg.path:
     c.data.max_length, c.data.buckets = 512, (64, 128, 256, 512)
   c.evals = dict(

@@ -5,15 +5,16 @@
 
 from __future__ import annotations
 
-import functools
 import hashlib
+import pathlib
 from typing import Any, NamedTuple
 
 import jax
 
-from jaxpref import call, folder, heldout, models, objectives, prepare, sharding, update
+from jaxpref import call, checkpoint, folder, heldout, models, objectives, prepare, sharding, update
 from jaxpref import config as cfg
-from jaxpref.data import batches, chat, encode, tokenize
+from jaxpref.data import batches, chat, encode, pairs, read, tokenize
+from jaxpref.models import presets
 from jaxpref.types import Refused, TrainState
 
 
@@ -28,7 +29,7 @@ class Corpus(NamedTuple):
 
 
 class Parts(NamedTuple):
-  """Everything of a run but its state."""
+  """Everything of a run but its state; `stream` is None where there are no training data."""
 
   config: Any
   corpus: Corpus
@@ -39,30 +40,60 @@ class Parts(NamedTuple):
   terms: tuple
   inner: tuple
   stream: Any
+  passes: Any  # f(rows, batch) -> host batches, each row once
   evals: dict[str, heldout.Evaluation]
   names: frozenset[str]  # all that terms and evaluations read
 
 
-def corpus(config, workdir) -> Corpus:
+def corpus(config, workdir, training: bool = True) -> Corpus:
   """Reads and encodes all data of a config; the tokenizer is kept in the workdir.
+
+  Args:
+    config: of the run.
+    workdir: its folder.
+    training: also the training sets, not only those of the evaluations.
 
   Raises:
     Refused: any bad record, a tokenizer that is not the folder's.
   """
-  records = batches.read(config.data.sets)
-  heldouts = {k: batches.read({k: e.data})[k] for k, e in config.evals.items()}
-  template = chat.find(config.data.template)
+  template = chat.template(config.data.template)
+  records = _records(config.data.sets) if training else {}
+  heldouts = _records({k: e.data for k, e in config.evals.items()})
   tokenizer = _tokenizer(config, workdir, records, template)
-  rows = functools.partial(
-    encode.encode_all,
-    tokenizer=tokenizer,
-    template=template,
-    max_length=config.data.max_length,
-    truncate=config.data.truncate,
-  )
+
+  def rows(found):
+    data = config.data
+    encoded, _ = encode.encode_all(
+      found, tokenizer, template, max_length=data.max_length, truncate=data.truncate
+    )
+    return encoded
+
   sets = {k: rows(v) for k, v in records.items()}
-  evals = {k: rows(v) for k, v in heldouts.items()}
-  return Corpus(tokenizer, template, sets, evals, _digest(sets))
+  return Corpus(tokenizer, template, sets, {k: rows(v) for k, v in heldouts.items()}, _digest(sets))
+
+
+SHAPES = {
+  "": lambda records: records,
+  "pairs": pairs.to_pairs,
+  "single": pairs.to_single,
+  "list": pairs.to_list,
+}
+
+
+def _records(sections):
+  """Records by set, in the shape that the section asks for.
+
+  Raises:
+    Refused: an unknown set, knob or shape, a bad record.
+  """
+  for name, section in sections.items():
+    if section["shape"] not in SHAPES:
+      raise Refused(
+        f"data set {name}: shape has no {section['shape']!r}. "
+        f"{call.nearest(section['shape'], SHAPES)}It has: {', '.join(map(repr, SHAPES))}."
+      )
+  plain = {k: {n: v for n, v in s.items() if n != "shape"} for k, s in sections.items()}
+  return {k: SHAPES[sections[k]["shape"]](found) for k, found in read.read(plain).items()}
 
 
 def _digest(sets) -> str:
@@ -89,11 +120,15 @@ def _tokenizer(config, workdir, records, template):
   elif t.kind == "bytes":
     made = tokenize.byte_tokenizer(template.specials)
   else:
-    texts = (text for name in sorted(records) for r in records[name] for text in encode.texts(r))
+    texts = (text for name in sorted(records) for r in records[name] for text in _texts(r))
     made = tokenize.train_bpe(texts, t.vocab, template.specials)
   path.parent.mkdir(parents=True, exist_ok=True)
   tokenize.save(made, path)
   return made
+
+
+def _texts(record):
+  return [turn["content"] for turn in chat.turns(record.prompt)] + list(record.responses)
 
 
 def terms(section) -> tuple[update.Term, ...]:
@@ -120,7 +155,16 @@ def model(config, vocab: int):
   """
   values = dict(config.model)
   module = models.find(values.pop("kind"))
-  return module, models.presets.language(values.pop("preset"), vocab=vocab, **values)
+  return module, presets.language(values.pop("preset"), vocab=vocab, **values)
+
+
+def mesh(config):
+  """The mesh of a config.
+
+  Raises:
+    Refused: sizes that the devices do not have.
+  """
+  return sharding.make_mesh(**config.mesh)
 
 
 def parts(config, shared: Corpus) -> Parts:
@@ -129,40 +173,54 @@ def parts(config, shared: Corpus) -> Parts:
   Raises:
     Refused: objectives that read what the run does not make, a batch that does not divide, ...
   """
-  mesh = sharding.make_mesh(**config.mesh)
-  sharding.check_batch(config.batch, mesh, config.microbatches)
+  devices = mesh(config)
+  sharding.check_batch(config.batch, devices, config.microbatches)
   module, model_config = model(config, shared.tokenizer.vocab)
   measure = lambda params, batch, want, key: module.measure(params, batch, model_config, want, key)
   main, inner = terms(config.objectives), terms(config.inner_objectives)
   names = frozenset(n for t in main + inner for n in call.needs(t.fn))
-  stream = batches.make_stream(
-    shared.sets,
-    mix={k: s.mix_weight for k, s in config.data.sets.items()},
-    seed=config.seed,
-    batch=config.batch,
-    buckets=tuple(config.data.buckets),
-    pad=shared.tokenizer.pad,
-    mismatch="baseline" in names,
-  )
-  _check_made(names, stream, module, "this run")
+  shape = {"buckets": tuple(config.data.buckets), "pad": shared.tokenizer.pad}
+  passes = lambda rows, batch: batches.passes(rows, batch=batch, **shape)
+  stream = None
+  if shared.sets:
+    stream = batches.make_stream(
+      shared.sets,
+      mix=read.shares(config.data.sets),
+      seed=config.seed,
+      batch=config.batch,
+      mismatch="baseline" in names,
+      **shape,
+    )
+    _check_made(names, stream, module)
   evals = {
-    k: heldout.make(k, e, shared.evals[k], measure, module.MEASURES, mesh)
+    k: heldout.make(k, e, shared.evals[k], measure, module.MEASURES, devices)
     for k, e in config.evals.items()
   }
-  read = names.union(*(call.needs(e.fn) for e in evals.values()))
+  everything = names.union(*(call.needs(e.fn) for e in evals.values()))
   return Parts(
-    config, shared, mesh, module, model_config, measure, main, inner, stream, evals, read
+    config,
+    shared,
+    devices,
+    module,
+    model_config,
+    measure,
+    main,
+    inner,
+    stream,
+    passes,
+    evals,
+    everything,
   )
 
 
-def _check_made(names, stream, module, who):
+def _check_made(names, stream, module):
   """Refuses names that neither data, model nor prepare make, before anything is compiled."""
   made = set(batches.batch_at(stream, 0)) | set(module.MEASURES) | prepare.made(names) | {"carry"}
   base = {n: n.removeprefix("ref_").removeprefix("old_") for n in names}
   for name in sorted(names):
     if name not in made or (base[name] != name and base[name] not in module.MEASURES):
       raise Refused(
-        f"the objectives read {name}, which {who} does not make. It makes: "
+        f"the objectives read {name}, which this run does not make. It makes: "
         f"{', '.join(sorted(made - set(names) | set(module.MEASURES)))}."
       )
 
@@ -187,3 +245,76 @@ def initial(parts: Parts, tx, key):
     jax.tree.map(lambda _: whole, abstract.carry),
   )
   return jax.jit(init, out_shardings=shardings), abstract, shardings
+
+
+class Restored(NamedTuple):
+  """A checkpoint of a run with all that is needed to use it."""
+
+  parts: Parts
+  params: Any
+  frozen: dict
+  key: Any
+  step: int
+
+
+def restore(config, workdir, which="last") -> Restored:
+  """Parameters of a checkpoint, with the parts of its run.
+
+  Args:
+    config: of the run, as stored in its folder.
+    workdir: its folder.
+    which: `last`, `best` or a step.
+
+  Raises:
+    Refused: no such checkpoint.
+  """
+  workdir = pathlib.Path(workdir)
+  made = parts(config, corpus(config, workdir, training=False))
+  key = jax.random.key(config.seed)
+  shapes = jax.eval_shape(lambda: made.module.init(key, made.model))
+  shardings = sharding.params_shardings(shapes, made.module.rules(made.model), made.mesh)
+  metric = {"metric": config.checkpoint.metric, "mode": config.checkpoint.mode}
+  params, missing, step = checkpoint.load_params(workdir, which, shapes, shardings, **metric)
+  if missing:
+    raise Refused(f"the checkpoint of {workdir} lacks {', '.join(missing)}.")
+  first = jax.jit(
+    lambda: made.module.init(update.fold(key, "init"), made.model), out_shardings=shardings
+  )
+  reference = {}
+  if prepare.reads_reference(made.names):
+    reference = {"ref": start(made, workdir, first(), shardings)}
+  return Restored(made, params, reference, key, step)
+
+
+def start(parts: Parts, workdir, params, shardings):
+  """The parameters that a run starts from: those given, or of `init_from` or its warm start.
+
+  What the other run lacks (a new head) keeps the values given; that is said.
+
+  Raises:
+    Refused: no checkpoint there, or of another model.
+  """
+  config = parts.config
+  source = pathlib.Path(workdir) / "warm" if config.warm else config.init_from
+  if not source:
+    return params
+  about = folder.about(source)["config"]["checkpoint"]
+  loaded, missing, _ = checkpoint.load_params(
+    source,
+    "last" if config.warm else config.init_step,
+    params,
+    shardings,
+    metric=about["metric"],
+    mode=about["mode"],
+  )
+  if missing:
+    print(f"{source} has no {', '.join(missing)}: these start afresh.", flush=True)
+  keep = lambda new, old: old if new is None else new
+  return jax.tree.map(keep, loaded, params, is_leaf=lambda x: x is None)
+
+
+def frozen(parts: Parts, params) -> dict:
+  """`{"ref": copy of params}` where anything in the run reads a reference, else nothing."""
+  if not prepare.reads_reference(parts.names):
+    return {}
+  return {"ref": jax.tree.map(jax.numpy.copy, params)}

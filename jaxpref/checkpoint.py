@@ -231,7 +231,7 @@ def load_params(workdir, which: str, abstract, shardings, *, metric: str = "", m
     mode: of that run, for `best`.
 
   Returns:
-    (params, names of the arrays that were not there).
+    (params, names of the arrays that were not there, step).
 
   Raises:
     Refused: no checkpoint, another shape, or nothing in common.
@@ -274,7 +274,7 @@ def load_params(workdir, which: str, abstract, shardings, *, metric: str = "", m
   params = jax.tree_util.tree_map_with_path(
     lambda path, _: flat.get(sharding.path_name(path)), abstract
   )
-  return params, missing
+  return params, missing, step
 
 
 def _nested(flat):
@@ -294,11 +294,11 @@ def bytes_needed(abstract) -> int:
   return int(sum(sizes))
 
 
-def check_space(workdir, abstract) -> None:
-  """Refuses a workdir that cannot be written or has no room for two checkpoints.
+def check_writable(workdir) -> None:
+  """Refuses a workdir that cannot be made or written.
 
   Raises:
-    Refused: before anything is compiled.
+    Refused: says why.
   """
   folder = pathlib.Path(workdir).resolve()
   try:
@@ -310,6 +310,15 @@ def check_space(workdir, abstract) -> None:
     raise Refused(
       f"the workdir {folder} cannot be written: {error.strerror}; give another --workdir."
     ) from error
+
+
+def check_space(workdir, abstract) -> None:
+  """Refuses a workdir that has no room for two checkpoints of such a state.
+
+  Raises:
+    Refused: before anything is compiled.
+  """
+  folder = pathlib.Path(workdir).resolve()
   need, free = 2 * bytes_needed(abstract), shutil.disk_usage(folder).free
   if need > free:
     raise Refused(

@@ -2,27 +2,26 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import NamedTuple
 
 import jax
 import numpy as np
 
-from jaxpref import call, prepare, sharding, update
+from jaxpref import call, metrics, prepare, sharding, update
 from jaxpref import config as cfg
-from jaxpref import metrics as metrics_room
-from jaxpref.data import batches
-from jaxpref.types import Refused
 
 
 class Evaluation(NamedTuple):
   """A metric with its encoded data, ready to run again and again."""
 
   name: str
-  fn: object
+  fn: Callable
   rows: list
   batch: int
   every: int
-  values: object  # jitted: (params, frozen, batch) -> unreduced metrics and their counts
+  values: Callable  # jitted: (params, frozen, batch, key) -> (unreduced, sums and counts, kept)
+  kept: dict  # reference log-probabilities by batch number: the reference does not change
 
 
 def make(name, section, rows, measure, measures, mesh) -> Evaluation:
@@ -37,9 +36,9 @@ def make(name, section, rows, measure, measures, mesh) -> Evaluation:
     mesh: the batch is made to divide over it.
 
   Raises:
-    Refused: the metric reads what nobody makes.
+    Refused: an unknown metric or knob, or one that reads what nobody makes.
   """
-  fn = cfg.resolve(metrics_room, section["metric"])
+  fn = cfg.resolve(metrics, section["metric"])
   names = call.needs(fn)
   prepare.check(names, fn.__name__)
   want = frozenset(names) & frozenset(measures)
@@ -48,41 +47,40 @@ def make(name, section, rows, measure, measures, mesh) -> Evaluation:
   @jax.jit
   def values(params, frozen, batch, key):
     arrays = ready(params, frozen, batch, key)
+    kept = {k: v for k, v in arrays.items() if k.startswith("ref_")}
     arrays |= measure(params, arrays, want, key) if want else {}
     found = call.feed(fn, arrays)
-    return found, {k: update.counted(v, batch) for k, v in found.items()}
+    return found, {k: update.counted(v, batch) for k, v in found.items()}, kept
 
   parts = sharding.batch_parts(mesh)
   size = -(-min(section["batch"], len(rows)) // parts) * parts
-  return Evaluation(name, fn, rows, size, section["every"], values)
+  return Evaluation(name, fn, rows, size, section["every"], values, {})
 
 
-def run(evaluation: Evaluation, params, frozen, key, mesh, stream) -> tuple[dict, dict]:
+def run(evaluation: Evaluation, params, frozen, key, parts) -> tuple[dict, dict]:
   """Means over all records, and the value of each record.
 
   Args:
     evaluation: from `make`.
     params: the policy.
-    frozen: `{"ref": params}` where the metric reads the reference.
+    frozen: `{"ref": params}` where the metric reads the reference; the same at every call.
     key: random key.
-    mesh: where the batches go.
-    stream: `rows, batch -> iterator` of host batches, each record once, in order.
+    parts: of the run (`jaxpref.assemble`): mesh and how rows become batches.
 
   Returns:
-    ({"<name>/<metric>": mean}, {metric: f32[N]}), N records in order.
+    ({metric: mean}, {metric: f32[N]}), N records in order.
   """
   sums: dict[str, np.ndarray] = {}
   each: dict[str, list] = {}
-  for host in stream(evaluation.rows, evaluation.batch):
-    found, counts = evaluation.values(params, frozen, sharding.put(host, mesh), key)
+  for number, host in enumerate(parts.passes(evaluation.rows, evaluation.batch)):
+    batch = sharding.put(host, parts.mesh) | evaluation.kept.get(number, {})
+    found, counts, kept = evaluation.values(params, frozen, batch, key)
+    evaluation.kept[number] = kept
     found, counts = jax.device_get((found, counts))
     real = host["weight"] > 0
     for name, (total, count) in counts.items():
       sums[name] = sums.get(name, 0.0) + np.asarray([total, count], np.float64)
       value = found[name][0] if isinstance(found[name], tuple) else found[name]
       each.setdefault(name, []).append(value[real])
-  means = {
-    f"{evaluation.name}/{k}": float(np.float32(total / count)) if count else 0.0
-    for k, (total, count) in sums.items()
-  }
+  means = {k: float(np.float32(t / c)) if c else 0.0 for k, (t, c) in sums.items()}
   return means, {k: np.concatenate(v) for k, v in each.items()}

@@ -12,8 +12,8 @@ from jaxpref import call, sharding
 from jaxpref.types import Refused
 
 OPTIMIZERS = {
-  "adamw": lambda o: optax.scale_by_adam(b1=o.b1, b2=o.b2, eps=o.eps, mu_dtype=o.mu_dtype or None),
-  "lion": lambda o: optax.scale_by_lion(b1=o.b1, b2=o.b2, mu_dtype=o.mu_dtype or None),
+  "adamw": lambda o: optax.scale_by_adam(b1=o.b1, b2=o.b2, eps=o.eps, mu_dtype=o.mu_dtype),
+  "lion": lambda o: optax.scale_by_lion(b1=o.b1, b2=o.b2, mu_dtype=o.mu_dtype),
   "rmsprop": lambda o: optax.scale_by_rms(decay=o.b2, eps=o.eps),
   "sgd": lambda o: optax.identity(),
 }

@@ -6,13 +6,16 @@ objectives, data and evaluations, each made from the signature of its function.
 
 from __future__ import annotations
 
+import importlib.util
+import pathlib
+
 from ml_collections import config_dict
 
-from jaxpref import call, data, metrics, optim
+from jaxpref import call, data, folder, metrics, optim
 from jaxpref import config as cfg
 from jaxpref.types import Refused
 
-FREE = ("objectives", "inner_objectives", "evals", "data.sets", "model", "update", "warm")
+FREE = ("objectives", "inner_objectives", "evals", "data.sets", "model", "rule", "warm")
 
 
 def base() -> config_dict.ConfigDict:
@@ -25,7 +28,7 @@ def base() -> config_dict.ConfigDict:
   c.microbatches = 1  # parts of a batch, one after another: less memory, the same numbers
   c.objectives = {}  # terms of the loss by name: cfg.term(objectives, "dpo")
   c.inner_objectives = {}  # terms of the inner step, for update rules that have one
-  c.update = {"fn": "gradient"}
+  c.rule = {"fn": "gradient"}
   c.model = {"kind": "language", "preset": "nano"}  # and any field of the model's Config
   c.init_from = ""  # folder of the run whose parameters this one starts from (and refers to)
   c.init_step = "last"  # last, best or a step
@@ -55,11 +58,20 @@ def base() -> config_dict.ConfigDict:
   return c
 
 
-def data_set(name: str, *, mix_weight: float = 1.0, limit: int = 0, **knobs) -> dict:
-  """The section of a data set: its knobs, its share of the mixture, how many records at most."""
-  split = knobs.pop("split", "train")
+def data_set(name: str, *, split="train", mix_weight=1.0, limit=0, shape="", **knobs) -> dict:
+  """The section of a data set.
+
+  Args:
+    name: in the room `data`.
+    split: which part of it.
+    mix_weight: its share where several sets are mixed.
+    limit: how many records at most; 0 takes all.
+    shape: `single` makes two labelled records of a pair, `pairs` and `list` change lists; empty
+      leaves records as they are.
+    **knobs: of the data set.
+  """
   section = cfg.defaults(data, name, **knobs)
-  return section | {"split": split, "mix_weight": mix_weight, "limit": limit}
+  return section | {"split": split, "mix_weight": mix_weight, "limit": limit, "shape": shape}
 
 
 def evaluation(metric: str, *, data: dict, every: int = 0, batch: int = 128, **knobs) -> dict:
@@ -117,3 +129,51 @@ def warm(config):
     for key, value in config.warm.items():
       stage[key] = value
   return stage
+
+
+def load(text: str) -> config_dict.ConfigDict:
+  """The config of `file.py` or `file.py:argument`, as the recipe makes it.
+
+  Raises:
+    Refused: no such file, or no `get_config` in it.
+  """
+  name, _, arg = text.partition(":")
+  path = pathlib.Path(name)
+  if path.suffix != ".py" or not path.is_file():
+    there = [str(p) for p in sorted(pathlib.Path("configs").glob("*.py"))]
+    raise Refused(
+      f"there is no config file {name!r}. {call.nearest(name, there)}"
+      f"configs/ has: {', '.join(there) or 'none (run from the project folder)'}."
+    )
+  spec = importlib.util.spec_from_file_location(path.stem, path)
+  module = importlib.util.module_from_spec(spec)
+  spec.loader.exec_module(module)
+  if not hasattr(module, "get_config"):
+    raise Refused(f"{name} has no get_config(arg); a recipe is a file with that function.")
+  config = module.get_config(arg) if arg else module.get_config()
+  return config.lock()
+
+
+def unknown_key(argv) -> Refused | None:
+  """The sentence for the first `--config.x.y=` of a command line that names no key, if any."""
+  files = [a.partition("=")[2] for a in argv if a.startswith("--config=")]
+  for dotted in [a[9:].partition("=")[0] for a in argv if a.startswith("--config.")]:
+    node, where = load(files[-1]), "config"
+    for key in dotted.split("."):
+      if not isinstance(node, config_dict.ConfigDict) or key not in node:
+        options = list(node.keys()) if isinstance(node, config_dict.ConfigDict) else []
+        return Refused(
+          f"{where} has no {key!r}. {call.nearest(key, options)}"
+          f"It has: {', '.join(options) or 'no keys, it is a value'}."
+        )
+      node, where = node[key], f"{where}.{key}"
+  return None
+
+
+def stored(workdir) -> config_dict.ConfigDict:
+  """The config of the run in a folder.
+
+  Raises:
+    Refused: nothing has run there.
+  """
+  return config_dict.ConfigDict(folder.about(workdir)["config"])

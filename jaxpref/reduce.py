@@ -38,8 +38,8 @@ def weights(mode, rank, *, mask=None, present=None, weight=None, constant=None):
     mode: one of `MODES`.
     rank: 1 for losses `[B]`, 2 for `[B, K]`, 3 for `[B, K, T]`.
     mask: f32[B, K, T], 1 on tokens that count; needed for rank 3.
-    present: f32[B, K], 0 for padded candidates; all present if absent (rank 2 and 3).
-    weight: f32[B], example weights; 0 leaves an example out; all 1 if absent.
+    present: f32[B, K], 0 for padded candidates; needed for rank 2, all present if absent in rank 3.
+    weight: f32[B], example weights, 0 leaves an example out; needed for rank 1, else 1 if absent.
     constant: for mode `constant`, what to divide by (tokens, candidates or examples).
 
   Returns:

@@ -16,7 +16,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxpref import sharding
+from jaxpref import call, folder, prepare, sharding
 from jaxpref.types import Refused
 
 
@@ -82,3 +82,51 @@ def save(path, key: dict[str, str], arrays: dict[str, np.ndarray]) -> None:
     file.flush()
     os.fsync(file.fileno())
   os.replace(temporary, path)
+
+
+def for_run(parts, workdir, frozen, key) -> dict[str, np.ndarray]:
+  """The cached `ref_logp` of a run by record; made and kept if it is not there.
+
+  Args:
+    parts: of the run (`jaxpref.assemble`).
+    workdir: its folder, where `config.reference.cache` is.
+    frozen: `{"ref": params}`.
+    key: random key.
+
+  Returns:
+    `{"ref_logp": f32[N, K]}`, or nothing where the config names no cache.
+
+  Raises:
+    Refused: a stale cache, or one that no objective reads.
+  """
+  config = parts.config
+  if not config.reference.cache:
+    return {}
+  names = sorted(n for t in parts.terms for n in prepare.made(call.needs(t.fn)))
+  if "ref_logp" not in names:
+    raise Refused(
+      f"config.reference.cache={config.reference.cache!r}: no objective of this run reads ref_logp."
+    )
+  made_from = {
+    "parameters": fingerprint(frozen["ref"]),
+    "data": parts.corpus.digest,
+    "template": config.data.template,
+    "reduction": "sum over response tokens",
+    "maximum length": str(config.data.max_length),
+  }
+  path = folder.inside(workdir, config.reference.cache)
+  found = load(path, made_from)
+  if found is None:
+    found = {"ref_logp": _measured(parts, frozen, key)}
+    save(path, made_from, found)
+  return found
+
+
+def _measured(parts, frozen, key):
+  """f32[N, K]: `ref_logp` of all records, in the order of their numbers."""
+  ready = jax.jit(prepare.make(parts.measure, ["ref_logp"]))
+  kept = []
+  for host in parts.passes(parts.stream.rows, parts.config.batch):
+    out = ready(None, frozen, sharding.put(host, parts.mesh), key)
+    kept.append(np.asarray(out["ref_logp"])[host["weight"] > 0])
+  return np.concatenate(kept)

@@ -7,6 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxpref import sample, update
+from jaxpref.data import chat
 
 
 def prompts(rows, most: int) -> list[np.ndarray]:
@@ -57,7 +58,7 @@ def draw(parts, params, ids, options, key) -> dict[str, np.ndarray]:
     temperature=options.temperature,
     top_k=options.top_k,
     top_p=options.top_p,
-    stop=(parts.corpus.template.stop_id(tokenizer),),
+    stop=(chat.stop_id(tokenizer, parts.corpus.template),),
     pad=tokenizer.pad,
   )
   return jax.device_get(found) | {"prompt_tokens": tokens, "prompt_mask": mask}
@@ -93,8 +94,21 @@ def texts(parts, drawn) -> list[dict]:
   return out
 
 
-def report(parts, params, frozen, ids, options, key, step: int) -> tuple[list[dict], dict]:
+def pair_texts(parts, row) -> dict[str, str]:
+  """Prompt, chosen and rejected of an encoded pair, as text."""
+  decode = lambda ids: parts.corpus.tokenizer.decode(ids.tolist())
+  return {
+    "prompt": decode(row.ids[0][: row.prompt]),
+    "chosen": decode(row.ids[0][row.prompt :]),
+    "rejected": decode(row.ids[1][row.prompt :]),
+  }
+
+
+def report(parts, params, frozen, options, key, step: int) -> tuple[list[dict], dict]:
   """Samples as text, and what they tell.
+
+  Prompts are the first distinct ones of the first evaluation's data, or of the training data where
+  there is no evaluation.
 
   Returns:
     (objects for `samples.jsonl`, metrics): `length/mean` tokens, `length/truncated` the share that
@@ -102,15 +116,22 @@ def report(parts, params, frozen, ids, options, key, step: int) -> tuple[list[di
     responses of the policy: an unbiased estimate of KL(policy || reference) in nats per response
     (at temperature 1 without truncation; at other settings it is that of the sampler's responses).
   """
+  sets = parts.corpus.evals
+  rows = sets[min(sets)] if sets else parts.stream.rows
+  ids = prompts(rows, options.prompts)
   drawn = draw(parts, params, ids, options, update.fold(key, "samples", step))
   metrics = {
-    "samples/length/mean": float(np.float32(drawn["mask"].sum(1).mean())),
-    "samples/length/truncated": float(np.float32(1.0 - drawn["finished"].mean())),
+    "length/mean": float(np.float32(drawn["mask"].sum(1).mean())),
+    "length/truncated": float(np.float32(1.0 - drawn["finished"].mean())),
   }
   if "ref" in frozen:
-    batch = as_batch(drawn)
-    want = frozenset({"logp"})
-    score = jax.jit(lambda p: parts.measure(p, batch, want, key)["logp"])
-    gap = np.asarray(score(params)) - np.asarray(score(frozen["ref"]))
+    gap = _logp(parts, params, drawn, key) - _logp(parts, frozen["ref"], drawn, key)
     metrics["kl/ref"] = float(np.float32(gap.mean()))
   return [{"step": step} | t for t in texts(parts, drawn)], metrics
+
+
+def _logp(parts, params, drawn, key):
+  """f32[N]: log-probability of the samples under some parameters, nats."""
+  want = frozenset({"logp"})
+  score = jax.jit(lambda p, b: parts.measure(p, b, want, key)["logp"])
+  return np.asarray(score(params, as_batch(drawn)))[:, 0]

@@ -9,24 +9,37 @@ from __future__ import annotations
 
 import contextlib
 import importlib.metadata
-import json
 import pathlib
 import platform
 import shlex
 import signal
 import sys
-import time
 from types import SimpleNamespace
 
 import jax
-import jax.numpy as jnp
 import numpy as np
-from absl import app, flags
+from absl import flags
 from ml_collections import config_flags
 
-from jaxpref import assemble, checkpoint, folder, heldout, optim, page, prepare, recipe, reference
+import jaxpref
+from jaxpref import (
+  assemble,
+  call,
+  checkpoint,
+  folder,
+  heldout,
+  optim,
+  page,
+  prepare,
+  recipe,
+  reference,
+  samples,
+  sharding,
+  speed,
+  update,
+  writer,
+)
 from jaxpref import config as cfg
-from jaxpref import call, samples, sharding, speed, update, writer
 from jaxpref.data import batches
 from jaxpref.types import Refused
 
@@ -72,8 +85,9 @@ def _train(parts, workdir, stop) -> dict[str, float]:
   tx = optim.make(config.optim, config.steps, shapes)
   init, abstract, shardings = assemble.initial(parts, tx, key)
   checkpoint.check_space(workdir, abstract)
-  state = _start(parts, init(), shardings, workdir)
-  frozen = _frozen(parts, state.params)
+  state = init()
+  state = state.replace(params=assemble.start(parts, workdir, state.params, shardings.params))
+  frozen = assemble.frozen(parts, state.params)
   keeper = checkpoint.open_folder(
     workdir, metric=config.checkpoint.metric, mode=config.checkpoint.mode
   )
@@ -106,34 +120,6 @@ def _train(parts, workdir, stop) -> dict[str, float]:
   return final
 
 
-def _start(parts, state, shardings, workdir):
-  """The first state, with the parameters of `init_from` or of the warm start in place."""
-  config = parts.config
-  source = workdir / "warm" if config.warm else config.init_from
-  if not source:
-    return state
-  about = folder.about(source)["config"]["checkpoint"]
-  params, missing = checkpoint.load_params(
-    source,
-    "last" if config.warm else config.init_step,
-    state.params,
-    shardings.params,
-    metric=about["metric"],
-    mode=about["mode"],
-  )
-  if missing:
-    print(f"{source} has no {', '.join(missing)}: initialised afresh.", flush=True)
-  keep = lambda new, old: old if new is None else new
-  return state.replace(params=jax.tree.map(keep, params, state.params, is_leaf=lambda x: x is None))
-
-
-def _frozen(parts, params):
-  """A copy of the first parameters as the reference, where anything reads one."""
-  if not prepare.reads_reference(parts.names):
-    return {}
-  return {"ref": jax.tree.map(jnp.copy, params)}
-
-
 def _step(parts, tx, shardings):
   """The two compiled stages of a step: prepare and update."""
   config = parts.config
@@ -147,7 +133,7 @@ def _step(parts, tx, shardings):
     made["inner_grad_fn"] = update.make_grad_fn(
       parts.inner, parts.measure, want, config.microbatches
     )
-  rule = update.make(cfg.resolve(update, config.update), made, parts.terms)
+  rule = update.make(cfg.resolve(update, config.rule), made, parts.terms)
   ready = jax.jit(prepare.make(parts.measure, names))
   return ready, jax.jit(rule, donate_argnums=0, out_shardings=(shardings, None))
 
@@ -155,9 +141,8 @@ def _step(parts, tx, shardings):
 def _loop(job, state, extra, compiled):
   """Steps until the end, or until SIGTERM.
 
-  `told` are the metrics of steps since the last log line that are already on the host, `fresh` those
-  that are still on the device; a checkpoint holds `told`, so that a resumed run writes the same
-  lines.
+  `told` are the metrics of steps since the last log line that are on the host, `fresh` those still
+  on the device; a checkpoint holds `told`, so that a resumed run writes the same lines.
   """
   config, log = job.parts.config, job.log
   ready, step = compiled
@@ -244,9 +229,7 @@ def _look(job, state, now, latest, write=True) -> dict:
   found, each = {}, {}
   for name, evaluation in sorted(parts.evals.items()):
     if ends or (evaluation.every and now % evaluation.every == 0):
-      found[name], each[name] = heldout.run(
-        evaluation, state.params, job.frozen, job.key, parts.mesh, parts.passes
-      )
+      found[name], each[name] = heldout.run(evaluation, state.params, job.frozen, job.key, parts)
   if not write:
     return each
   if ends and config.samples.count:
@@ -288,7 +271,7 @@ def _sigterm():
 
 def _about(config, recipe_config) -> dict:
   """What `run.json` says: config, recipe, command, versions, devices."""
-  names = ("jaxpref", "jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "numpy")
+  names = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "numpy")
   versions = {n: importlib.metadata.version(n) for n in names}
   device = jax.devices()[0]
   return {
@@ -296,7 +279,7 @@ def _about(config, recipe_config) -> dict:
     "command": shlex.join(["jaxpref", "train", *sys.argv[1:]]),
     "config": cfg.plain(config),
     "recipe": cfg.plain(recipe_config or config),
-    "versions": versions | {"python": platform.python_version()},
+    "versions": {"jaxpref": jaxpref.__version__, "python": platform.python_version()} | versions,
     "devices": f"{jax.device_count()} x {device.device_kind}, {jax.process_count()} process(es)",
   }
 
@@ -320,15 +303,26 @@ def _announce(log, parts, abstract, first, workdir):
   )
 
 
+def define_flags() -> None:
+  """The flags of the command; called once, by `jaxpref train`."""
+  config_flags.DEFINE_config_file("config", None, "recipe: configs/FILE.py or configs/FILE.py:ARG")
+  flags.DEFINE_string("workdir", None, "folder of the run; run again to resume", required=True)
+  flags.DEFINE_bool("proceed", False, "continue a folder whose config was another one")
+
+
 def main(argv) -> None:
   """`jaxpref train --config=configs/quickstart.py --workdir=runs/quickstart`."""
   if len(argv) > 1:
     raise Refused(f"train takes flags only; it does not know {' '.join(argv[1:])!r}.")
-  config, recipe_config = (
-    FLAGS.config,
-    recipe.load(config_flags.get_config_filename(FLAGS["config"])),
+  if not flags.FLAGS["config"].config_filename:
+    raise Refused("train needs --config=configs/FILE.py.")
+  recipe_config = recipe.load(flags.FLAGS["config"].config_filename)
+  final = run(
+    flags.FLAGS.config,
+    flags.FLAGS.workdir,
+    recipe_config=recipe_config,
+    proceed=flags.FLAGS.proceed,
   )
-  final = run(config, FLAGS.workdir, recipe_config=recipe_config, proceed=FLAGS.proceed)
   width = max(map(len, final))
   for name, value in final.items():
     print(f"{name:{width}s} {value:.4g}")

@@ -55,7 +55,7 @@ def linear_logp(hidden, head, targets, *, vocab: int, entropy: bool = False, lay
   With logits `z = h W` over the true vocabulary
 
   .. math:: \log p_y = z_y - \log \sum_j e^{z_j}, \qquad
-            H = \log \sum_j e^{z_j} - \sum_j p_j z_j
+            H = -\sum_j p_j \log p_j
 
   Rows with a negative target are ignored: both outputs are 0 and no gradient flows. All sums are
   float32 whatever the inputs are.
@@ -90,5 +90,6 @@ def linear_logp(hidden, head, targets, *, vocab: int, entropy: bool = False, lay
   logp = jnp.where(counted, jnp.where(hit, logits, 0.0).sum(-1) - lse, 0.0)
   if not entropy:
     return logp, None
-  p = jnp.exp(logits - lse[:, None])
-  return logp, jnp.where(counted, lse - (p * logits).sum(-1), 0.0)
+  # Not lse - sum(p z): that difference of two large numbers loses digits where H is small.
+  each = logits - lse[:, None]
+  return logp, jnp.where(counted, -(jnp.exp(each) * each).sum(-1), 0.0)

@@ -191,12 +191,18 @@ def rotate(x, angles):
   return jnp.concatenate([a * cos - b * sin, b * cos + a * sin], axis=-1).astype(x.dtype)
 
 
+def linear(x, weight):
+  """`x[N, T, D] @ weight[D, F]` as one flat product: its gradient is faster on CPU than batched."""
+  n, t, d = x.shape
+  return (x.reshape(n * t, d) @ weight).reshape(n, t, -1)
+
+
 def _heads(x, weights, config, angles):
   """q `[N, T, H, d]`, k and v `[N, T, J, d]` of normed activations, q and k rotated."""
   n, t, _ = x.shape
   out = []
   for name in "qkv":
-    y = x @ weights[name]
+    y = linear(x, weights[name])
     if config.qkv_bias:
       y = y + weights[f"{name}_bias"]
     y = y.reshape(n, t, -1, config.head_width)
@@ -228,10 +234,10 @@ def layer(x, weights, config: Config, angles, attend):
     rms_norm(x, weights["norm"]["attention"], config.norm_eps), weights["attention"], config, angles
   )
   out, extra = attend(q, k, v)
-  x = x + out.reshape(*x.shape[:2], -1) @ weights["attention"]["o"]
+  x = x + linear(out.reshape(*x.shape[:2], -1), weights["attention"]["o"])
   y = rms_norm(x, weights["norm"]["mlp"], config.norm_eps)
   mlp = weights["mlp"]
-  x = x + (jax.nn.silu(y @ mlp["gate"]) * (y @ mlp["up"])) @ mlp["down"]
+  x = x + linear(jax.nn.silu(linear(y, mlp["gate"])) * linear(y, mlp["up"]), mlp["down"])
   return sharding.shard(x, sharding.BATCH, None, None), extra
 
 

@@ -1,0 +1,14 @@
+"""Data sets: `name(split, *, knobs) -> iterator of Record`. Nothing here needs jax or a network.
+
+The room holds data sets only, so that a config can name them. What turns records into batches is in
+the files beside: `read` (config -> records), `pairs` (records -> records), `tokenize` and `chat`
+(text -> ids), `encode` (record -> row), `batches` (rows -> batches, a pure function of seed and
+step).
+"""
+
+from jaxpref.data.files import files
+from jaxpref.data.hh_harmless import hh_harmless
+from jaxpref.data.personas import personas
+from jaxpref.data.tfds import tfds
+
+__all__ = ["files", "hh_harmless", "personas", "tfds"]

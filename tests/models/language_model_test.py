@@ -1,0 +1,264 @@
+import dataclasses
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+import transformer_by_hand as by_hand
+
+from jaxpref import models
+from jaxpref.models import language, transformer
+from jaxpref.types import Refused
+
+ALL = frozenset(language.MEASURES)
+VARIANTS = by_hand.variants()
+
+
+def _model(name="qwen2", seed=0):
+  config = VARIANTS[name]
+  return config, by_hand.busy(language.init(jax.random.key(seed), config))
+
+
+def _loss_and_grads(params, batch, config, want="logp"):
+  def total(p):
+    return language.measure(p, batch, config, {want})[want].sum()
+
+  return jax.jit(jax.value_and_grad(total))(params)
+
+
+def _assert_same_gradients(found, wanted, rtol=1e-5):
+  for a, b in zip(jax.tree.leaves(found), jax.tree.leaves(wanted), strict=True):
+    np.testing.assert_allclose(a, b, atol=rtol * np.abs(b).max(), rtol=0)
+
+
+@pytest.mark.parametrize("name", VARIANTS)
+def test_every_measure_equals_a_forward_pass_written_in_float64_numpy(name):
+  config, params = _model(name)
+  pairs = by_hand.rows(config.vocab)
+  batch = by_hand.batch(pairs)
+  found = jax.jit(lambda p: language.measure(p, batch, config, ALL))(params)
+  assert set(found) == ALL
+  flat = {k: np.asarray(v).reshape(len(pairs), *v.shape[2:]) for k, v in found.items()}
+  for i, (prompt, response) in enumerate(pairs):
+    p, n = len(prompt), len(prompt) + len(response)
+    ids = np.asarray(prompt + response)
+    logq = by_hand.log_softmax(params, config, ids)
+    own = logq[np.arange(n - 1), ids[1:]]
+    entropy = -(np.exp(logq) * logq).sum(-1)
+    np.testing.assert_allclose(flat["token_logp"][i, p:n], own[p - 1 :], rtol=2e-5, atol=2e-5)
+    np.testing.assert_allclose(flat["entropy"][i, p:n], entropy[p - 1 : -1], rtol=2e-5)
+    np.testing.assert_allclose(flat["logp"][i], own[p - 1 :].sum(), rtol=1e-5)
+    np.testing.assert_allclose(flat["prompt_logp"][i], own[: p - 1].sum(), rtol=1e-5)
+    hidden = by_hand.hidden(params, config, ids)
+    np.testing.assert_allclose(flat["hidden"][i, :n], hidden, rtol=1e-4, atol=2e-5)
+    assert flat["length"][i] == len(response)
+    for name in ("token_logp", "entropy"):
+      np.testing.assert_array_equal(flat[name][i, :p], 0.0)
+      np.testing.assert_array_equal(flat[name][i, n:], 0.0)
+
+
+@pytest.mark.parametrize("side,total", [("left", 9), ("middle", 9), ("around", 12), ("right", 17)])
+@pytest.mark.parametrize("scored", [False, True])
+def test_padding_of_any_amount_anywhere_changes_neither_logp_nor_gradients(side, total, scored):
+  config, params = _model()
+  pairs = by_hand.rows()
+  tight = by_hand.batch(pairs)
+  other = by_hand.batch(pairs, total=total, side=side, scored=scored, junk=49)
+  a = language.measure(params, tight, config, {"logp"})["logp"]
+  b = language.measure(params, other, config, {"logp"})["logp"]
+  np.testing.assert_allclose(b, a, rtol=1e-6)
+  _assert_same_gradients(
+    _loss_and_grads(params, other, config)[1], _loss_and_grads(params, tight, config)[1]
+  )
+
+
+def test_prompt_logp_does_not_depend_on_padding():
+  config, params = _model()
+  pairs = by_hand.rows()
+  a, b = (
+    language.measure(params, by_hand.batch(pairs, side=s), config, {"prompt_logp"})["prompt_logp"]
+    for s in ("right", "left")
+  )
+  np.testing.assert_allclose(a, b, rtol=1e-6)
+
+
+@pytest.mark.parametrize("side", ["right", "left"])
+def test_scored_places_give_the_same_numbers_and_gradients_as_all_places(side):
+  config, params = _model("ragged")
+  pairs = by_hand.rows(config.vocab)
+  some = by_hand.batch(pairs, side=side, scored=True)
+  every = {k: v for k, v in some.items() if k != "scored"}
+  want = {"logp", "token_logp", "entropy"}
+  a, b = (language.measure(params, x, config, want) for x in (some, every))
+  for name in want:
+    np.testing.assert_allclose(a[name], b[name], atol=1e-6, rtol=1e-6)
+  for name in ("logp", "entropy"):
+    _assert_same_gradients(
+      _loss_and_grads(params, some, config, name)[1],
+      _loss_and_grads(params, every, config, name)[1],
+    )
+
+
+def test_scored_places_beyond_the_mask_count_for_nothing():
+  config, params = _model()
+  batch = by_hand.batch(by_hand.rows(), scored=True)
+  batch["mask"][0, 0, batch["scored"][0, 0, 1]] = 0
+  every = {k: v for k, v in batch.items() if k != "scored"}
+  a, b = (language.measure(params, x, config, {"logp"})["logp"] for x in (batch, every))
+  np.testing.assert_allclose(a, b, rtol=1e-6)
+
+
+@pytest.mark.parametrize("scored", [False, True])
+def test_rows_of_only_padding_give_zero_and_no_gradient(scored):
+  config, params = _model()
+  pairs = by_hand.rows(lengths=((0, 0), (0, 0), (0, 0), (0, 0)))
+  batch = by_hand.batch(pairs, scored=scored)
+  for name, x in language.measure(params, batch, config, ALL - {"hidden"}).items():
+    np.testing.assert_array_equal(x, 0.0, err_msg=name)
+  for name in ("logp", "entropy", "prompt_logp"):
+    for leaf in jax.tree.leaves(_loss_and_grads(params, batch, config, name)[1]):
+      np.testing.assert_array_equal(leaf, 0.0)
+
+
+def test_padding_rows_beside_real_rows_change_no_gradient():
+  config, params = _model()
+  pairs = by_hand.rows(lengths=((3, 4), (5, 2)))
+  full = by_hand.batch(pairs + [([], []), ([], [])])
+  _assert_same_gradients(
+    _loss_and_grads(params, full, config)[1],
+    _loss_and_grads(params, by_hand.batch(pairs), config)[1],
+  )
+
+
+def test_a_counted_first_token_that_nothing_predicts_has_logp_zero():
+  config, params = _model()
+  batch = by_hand.batch(by_hand.rows(lengths=((0, 3), (2, 2))))
+  found = language.measure(params, batch, config, {"token_logp"})["token_logp"]
+  assert found[0, 0, 0] == 0.0 and (found[0, 0, 1:3] < 0).all()
+
+
+def _widths(jaxpr):
+  """Last dimensions of everything that a jaxpr computes, inner jaxprs included."""
+  for eqn in jaxpr.eqns:
+    yield from (v.aval.shape[-1] for v in eqn.outvars if getattr(v.aval, "shape", ()))
+    for inner in jax.core.jaxprs_in_params(eqn.params):
+      yield from _widths(inner)
+
+
+@pytest.mark.parametrize("want,logits", [("length", False), ("hidden", False), ("logp", True)])
+def test_only_what_is_wanted_is_computed(want, logits):
+  config, params = _model()
+  batch = by_hand.batch(by_hand.rows())
+  jaxpr = jax.make_jaxpr(lambda p, b: language.measure(p, b, config, {want}))(params, batch)
+  widths = set(_widths(jaxpr.jaxpr))
+  assert (config.padded_vocab in widths) == logits
+  assert (config.hidden in widths) == (want != "length")
+
+
+def test_with_scored_places_only_these_reach_the_head():
+  config, params = _model()
+  batch = by_hand.batch(by_hand.rows(), scored=True)
+  jaxpr = jax.make_jaxpr(lambda p: language.measure(p, batch, config, {"logp"}))(params)
+  n = batch["tokens"].shape[0] * batch["tokens"].shape[1]
+  text = str(jaxpr)
+  assert f"f32[{n * batch['scored'].shape[-1]},{config.padded_vocab}]" in text
+  assert f"f32[{n * batch['tokens'].shape[-1]},{config.padded_vocab}]" not in text
+
+
+def test_nothing_beyond_the_vocabulary_has_probability():
+  config, params = _model("ragged")
+  assert config.padded_vocab == 128
+  params["head"] = params["head"].at[:, config.vocab :].set(1e3)
+  batch = by_hand.batch(by_hand.rows(config.vocab))
+  found = language.measure(params, batch, config, {"entropy", "logp"})
+  assert (found["entropy"] <= np.log(config.vocab)).all() and (found["logp"] > -1e3).all()
+
+
+@pytest.mark.parametrize("remat", ["full", "dots"])
+def test_rematerialisation_changes_no_number(remat):
+  config, params = _model()
+  batch = by_hand.batch(by_hand.rows())
+  loss, grads = _loss_and_grads(params, batch, config)
+  again, regrads = _loss_and_grads(params, batch, dataclasses.replace(config, remat=remat))
+  np.testing.assert_allclose(again, loss, rtol=1e-6)
+  _assert_same_gradients(regrads, grads)
+
+
+def test_full_rematerialisation_keeps_fewer_bytes_for_the_backward_pass():
+  bytes_ = {}
+  for remat in ("none", "dots", "full"):
+    config = by_hand.config(depth=8, remat=remat)  # too deep to be unrolled
+    params = language.init(jax.random.key(0), config)
+    batch = by_hand.batch(by_hand.rows(lengths=((20, 20),) * 4), total=40)
+
+    def total(p):
+      return language.measure(p, batch, config, {"logp"})["logp"].sum()  # noqa: B023
+
+    bytes_[remat] = jax.jit(jax.grad(total)).lower(params).compile().memory_analysis()
+  sizes = {k: v.temp_size_in_bytes for k, v in bytes_.items()}
+  assert sizes["full"] < sizes["dots"] < sizes["none"]
+
+
+def test_scanned_layers_equal_unrolled_layers(monkeypatch):
+  config, params = _model()
+  batch = by_hand.batch(by_hand.rows())
+  loss, grads = _loss_and_grads(params, batch, config)
+  monkeypatch.setattr(transformer, "UNROLLED", 0)
+  jax.clear_caches()
+  again, regrads = _loss_and_grads(params, batch, config)
+  np.testing.assert_allclose(again, loss, rtol=1e-6)
+  _assert_same_gradients(regrads, grads)
+
+
+def test_bf16_compute_is_near_float32_and_returns_float32():
+  config, params = _model()
+  batch = by_hand.batch(by_hand.rows())
+  half = language.measure(params, batch, dataclasses.replace(config, dtype="bfloat16"), ALL)
+  full = language.measure(params, batch, config, ALL)
+  assert {x.dtype for x in half.values()} == {jnp.dtype(jnp.float32)}
+  real = batch["mask"] + batch["prompt_mask"] > 0
+  scale = np.abs(full["hidden"][real]).max()
+  # two layers of a dozen roundings of 2^-9 each
+  np.testing.assert_allclose(half["hidden"][real], full["hidden"][real], atol=24 * 2**-9 * scale)
+  assert not np.array_equal(half["logp"], full["logp"])
+  grads = jax.tree.leaves(
+    _loss_and_grads(params, batch, dataclasses.replace(config, dtype="bfloat16"))[1]
+  )
+  assert all(g.dtype == jnp.float32 for g in grads)
+
+
+def test_unknown_measures_are_refused_with_the_nearest():
+  config, params = _model()
+  with pytest.raises(Refused, match="cannot measure 'entropi'. Did you mean 'entropy'"):
+    language.measure(params, by_hand.batch(by_hand.rows()), config, {"entropi"})
+  with pytest.raises(Refused, match="no 'langage'. Did you mean 'language'"):
+    models.find("langage")
+
+
+@pytest.mark.parametrize(
+  "change,sentence",
+  [
+    ({"kv_heads": 3}, "heads=4 is not a multiple of kv_heads=3"),
+    ({"head_width": 7}, "head_width=7 must be even"),
+    ({"depth": 0}, "depth must be a whole number of at least 1; got 0"),
+    ({"width": 16.0}, "width must be a whole number of at least 1; got 16.0"),
+    ({"dtype": "bfloat"}, "Did you mean 'bfloat16'"),
+    ({"remat": "fulll"}, "Did you mean 'full'"),
+    ({"norm_eps": 0.0}, "norm_eps must be above 0"),
+  ],
+)
+def test_impossible_shapes_are_refused(change, sentence):
+  with pytest.raises(Refused, match=sentence):
+    by_hand.config(**change)
+
+
+def test_the_table_has_rows_up_to_the_next_multiple_of_64():
+  assert [by_hand.config(vocab=v).padded_vocab for v in (1, 64, 65)] == [64, 64, 128]
+
+
+def test_a_new_model_predicts_nearly_uniformly():
+  config = by_hand.config(width=64, vocab=2048, tied=False)
+  params = language.init(jax.random.key(0), config)
+  batch = by_hand.batch(by_hand.rows(2048))
+  found = language.measure(params, batch, config, {"logp", "length"})
+  np.testing.assert_allclose(found["logp"] / found["length"], -np.log(2048), rtol=0.05)
