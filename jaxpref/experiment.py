@@ -97,7 +97,7 @@ def declared(module: ModuleType, scale: str) -> list[Cell]:
   """The cells of a scale.
 
   Raises:
-    Refused: an unknown scale, no cell, a place filled twice, a cell without seeds or `seed`.
+    Refused: an unknown scale, no cell, a place filled twice, a row with a comma, no seeds or `seed`.
   """
   if scale not in SCALES:
     raise Refused(f"no scale {scale!r}. {call.nearest(scale, SCALES)}It is one of {SCALES}.")
@@ -109,6 +109,8 @@ def declared(module: ModuleType, scale: str) -> list[Cell]:
     if (cell.row, cell.column) in places:
       raise Refused(f"{module.__file__} fills row {cell.row!r}, column {cell.column!r} twice.")
     places.add((cell.row, cell.column))
+    if "," in cell.row:
+      raise Refused(f"row {cell.row!r} has a comma, which separates rows in --only.")
     if not cell.seeds or len(set(cell.seeds)) != len(cell.seeds):
       raise Refused(f"row {cell.row!r} needs different seeds; it has {cell.seeds}.")
     if "seed" not in cell.config:

@@ -178,6 +178,7 @@ def test_a_row_without_results_is_not_measured(root):
     ('{"share": config.bias + 0.01 * config.seed}', "None", "not a dict"),
     ('("tails", 0.3)', '("heads", 0.3)', "fills row 'heads'"),
     ("range(3)", "(0, 0)", "different seeds"),
+    ('("tails", 0.3)', '("tails, too", 0.3)', "has a comma"),
     ("seed=0, ", "", "no field 'seed'"),
     ("PUBLISHED =", "PRINTED =", "has no PUBLISHED"),
   ],

@@ -69,3 +69,32 @@ def test_soft_labels_stop_short_of_the_optimum_when_there_are_too_few_steps(tabu
 def test_a_loss_that_is_never_reached_is_refused(tabular):
   with pytest.raises(ValueError, match="never falls to 0.01"):
     tabular.hard(_config(at=(0.01,)))
+
+
+def test_a_pairs_report_equals_the_definitions():
+  sys.path.insert(0, str(ROOT))
+  language = importlib.import_module("experiments.pref_ranking.language")
+  rng = np.random.default_rng(0)
+  logp, ref = rng.normal(-40.0, 8.0, (2, 500, 2)).astype(np.float32)
+  length = rng.integers(5, 30, (500, 2)).astype(np.float32)
+  out = language.pair_report(logp, ref, length, beta=0.1, gamma=0.5)
+  (lw, ll), (rw, rl), (nw, nl) = (np.float64(x).T for x in (logp, ref, length))
+  d, c = lw - ll, rl - rw
+  flipped, wrong = out.pop("flipped")
+  unlearned, right = out.pop("unlearned")
+  wanted = {
+    "loss": np.log1p(np.exp(-0.1 * (d + 0.5 * c))),
+    "gap": c,
+    "reward_accuracy": d + c > 0,
+    "theorem_41_broken": np.zeros(500),
+    "ideal_accuracy": np.log(1000) / 0.1 > c,
+    "ranking_accuracy": d >= 0,
+    "ranking_accuracy_normalised": lw / nw >= ll / nl,
+  }
+  assert set(out) == set(wanted)
+  for name, value in wanted.items():
+    np.testing.assert_allclose(out[name], value, rtol=1e-5, atol=1e-6, err_msg=name)
+  np.testing.assert_array_equal(np.asarray(wrong, bool), c > 0)
+  np.testing.assert_array_equal(np.asarray(right, bool), c <= 0)
+  np.testing.assert_array_equal(np.asarray(flipped, bool), (c > 0) & (d >= 0))
+  np.testing.assert_array_equal(np.asarray(unlearned, bool), (c <= 0) & (d < 0))

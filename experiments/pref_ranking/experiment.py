@@ -7,17 +7,28 @@ Card: papers/pref_ranking.md.  Full scale there: GPT-2, Pythia-2.8B and Llama-2-
 
 from ml_collections import config_dict
 
-from experiments.pref_ranking import tabular
+from experiments.pref_ranking import language, tabular
 from jaxpref.experiment import Cell, Claim, Published, above, difference
 from jaxpref.types import Refused
 
 GAMMAS = (0.0, 0.25, 0.5, 1.0, 2.0)
 BETAS = (0.01, 0.1, 1.0, 5.0, 10.0)  # those of the paper's sweep
 LOSSES = (0.688, 0.669, 0.602)  # where the card's trial looked
-HARD = tuple(f"table, gamma={gamma:g}" for gamma in GAMMAS)
-SOFT = tuple(f"table, soft labels, beta={beta:g}" for beta in BETAS)
+HARD = tuple(f"table gamma={gamma:g}" for gamma in GAMMAS)
+MODEL_GAMMAS = (0.0, 0.25, 1.0, 2.0)
+MODEL = tuple(f"DPO gamma={gamma:g}" for gamma in MODEL_GAMMAS)
+SOFT = tuple(f"table soft labels beta={beta:g}" for beta in BETAS)
 
-PUBLISHED: dict[tuple[str, str], Published] = {}
+PUBLISHED = {
+  ("DPO gamma=1", "heldout/reference/ranking_accuracy"): Published(
+    0.467, "Table 2, Tulu-2-7B, HH-RLHF test"
+  ),
+  ("DPO gamma=1", "heldout/ranking_accuracy"): Published(0.461, "Table 2, the same after DPO"),
+  ("DPO gamma=1", "heldout/ranking_accuracy_normalised"): Published(
+    0.514, "Table 2, the same after DPO"
+  ),
+  ("DPO gamma=1", "train/flipped"): Published("< 0.10", "text, Pythia-2.8B, HH-RLHF"),
+}
 
 SHOWN = {
   "Table of logits, majority labels, beta = 0.1, after 420 steps": (
@@ -34,6 +45,33 @@ SHOWN = {
     "ranking_accuracy",
     "ideal_accuracy",
     "pairs_unlike_ideal",
+  ),
+  "Language model, held-out pairs, at the lowest held-out loss": (
+    "heldout/reference/ranking_accuracy",
+    "heldout/ranking_accuracy",
+    "heldout/ranking_accuracy_normalised",
+    "heldout/reward_accuracy",
+    "heldout/ideal_accuracy",
+    "heldout/flipped",
+    "heldout/flip_correlation",
+  ),
+  "Language model, training pairs, at the lowest held-out loss": (
+    "train/reference/ranking_accuracy",
+    "train/ranking_accuracy",
+    "train/ranking_accuracy_normalised",
+    "train/reward_accuracy",
+    "train/ideal_accuracy",
+    "train/flipped",
+    "train/flip_correlation",
+  ),
+  "Language model, after the last step": (
+    "best_step",
+    "heldout/end/ranking_accuracy",
+    "heldout/end/reward_accuracy",
+    "heldout/end/flipped",
+    "train/end/ranking_accuracy",
+    "train/end/reward_accuracy",
+    "train/end/flipped",
   ),
 }
 
@@ -64,16 +102,12 @@ def _optimum(table):
   return largest < 1e-9, f"largest error {largest:.1g} reward units over {len(SOFT)} betas"
 
 
-def _lag(row, loss):
-  def holds(table):
-    reward, ranking = (
-      table[row, f"at loss {loss}/{name}"] for name in ("reward_accuracy", "ranking_accuracy")
-    )
-    return above(difference(reward, ranking), 0.15)
-
-  return holds
+def _gap(row, high, low):
+  """A predicate: one metric of a row is more than 15 points above another."""
+  return lambda table: above(difference(table[row, high], table[row, low]), 0.15)
 
 
+LM = MODEL[MODEL_GAMMAS.index(1.0)]
 DPO = HARD[GAMMAS.index(1.0)]
 CLAIMS = (
   Claim(
@@ -100,7 +134,7 @@ CLAIMS = (
   Claim(
     "while the loss has only fallen to 0.688, reward accuracy is more than 15 points above ranking "
     "accuracy",
-    _lag(DPO, LOSSES[0]),
+    _gap(DPO, "at loss 0.688/reward_accuracy", "at loss 0.688/ranking_accuracy"),
   ),
   Claim(
     "at loss 0.669, less than half of the pairs that the reference ranks wrongly are flipped",
@@ -112,11 +146,38 @@ CLAIMS = (
   ),
   Claim(
     "the ideal ranking accuracy is more than 15 points above the trained one",
-    lambda t: above(difference(t[DPO, "ideal_accuracy"], t[DPO, "ranking_accuracy"]), 0.15),
+    _gap(DPO, "ideal_accuracy", "ranking_accuracy"),
   ),
   Claim(
     "a larger gamma gives a lower ranking accuracy after equally many steps",
     _not_rising(HARD, "ranking_accuracy"),
+  ),
+  Claim(
+    "language model: Theorem 4.1 holds for every pair, in float32 (share of pairs that break it)",
+    _all_zero(MODEL, "heldout/theorem_41_broken"),
+  ),
+  Claim(
+    "language model: reward accuracy is more than 15 points above ranking accuracy, training pairs",
+    _gap(LM, "train/reward_accuracy", "train/ranking_accuracy"),
+  ),
+  Claim(
+    "language model: less than half of the training pairs that the reference ranks wrongly are "
+    "flipped at the lowest held-out loss",
+    lambda t: (t[LM, "train/flipped"] < 0.5, t[LM, "train/flipped"]),
+  ),
+  Claim(
+    "language model: flips are those of small c, held-out pairs",
+    lambda t: above(t[LM, "heldout/flip_correlation"]),
+  ),
+  Claim(
+    "language model: the ideal ranking accuracy is more than 15 points above the trained one, "
+    "held-out pairs",
+    _gap(LM, "heldout/ideal_accuracy", "heldout/ranking_accuracy"),
+  ),
+  Claim(
+    "language model: a larger gamma gives a lower ranking accuracy after equally many steps, "
+    "held-out pairs",
+    _not_rising(MODEL, "heldout/end/ranking_accuracy"),
   ),
 )
 
@@ -152,3 +213,5 @@ def cells(scale):
   if scale != "tiny":
     raise Refused(f"pref_ranking has no cells at scale {scale!r}; use tiny.")
   yield from _part_a()
+  for row, gamma in zip(MODEL, MODEL_GAMMAS, strict=True):
+    yield Cell(row=row, config=language.config(gamma, scale), seeds=range(3), run=language.run)
