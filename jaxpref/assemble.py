@@ -189,6 +189,7 @@ def parts(config, shared: Corpus) -> Parts:
       seed=config.seed,
       batch=config.batch,
       mismatch="baseline" in names,
+      group=config.data.group,
       **shape,
     )
     _check_made(names, stream, module)

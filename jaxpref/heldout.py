@@ -17,7 +17,8 @@ class Evaluation(NamedTuple):
 
   name: str
   fn: Callable
-  rows: list
+  rows: list  # sorted by length, so that batches need little padding
+  order: np.ndarray  # number of each of them in the data
   batch: int
   every: int
   values: Callable  # jitted: (params, frozen, batch, key) -> (unreduced, sums and counts, kept)
@@ -30,7 +31,7 @@ def make(name, section, rows, measure, measures, mesh) -> Evaluation:
   Args:
     name: of the evaluation; prefix of its metrics.
     section: config section with `metric`, `every`, `batch`.
-    rows: encoded records, in order.
+    rows: encoded records.
     measure: `f(params, batch, want, key) -> arrays`, the model.
     measures: names that the model can measure.
     mesh: the batch is made to divide over it.
@@ -54,7 +55,9 @@ def make(name, section, rows, measure, measures, mesh) -> Evaluation:
 
   parts = sharding.batch_parts(mesh)
   size = -(-min(section["batch"], len(rows)) // parts) * parts
-  return Evaluation(name, fn, rows, size, section["every"], values, {})
+  order = np.argsort([max(len(ids) for ids in row.ids) for row in rows], kind="stable")
+  rows = [rows[i] for i in order]
+  return Evaluation(name, fn, rows, order, size, section["every"], values, {})
 
 
 def run(evaluation: Evaluation, params, frozen, key, parts) -> tuple[dict, dict]:
@@ -68,7 +71,7 @@ def run(evaluation: Evaluation, params, frozen, key, parts) -> tuple[dict, dict]
     parts: of the run (`jaxpref.assemble`): mesh and how rows become batches.
 
   Returns:
-    ({metric: mean}, {metric: f32[N]}), N records in order.
+    ({metric: mean}, {metric: f32[N]}), the N records in the order of the data.
   """
   sums: dict[str, np.ndarray] = {}
   each: dict[str, list] = {}
@@ -83,4 +86,5 @@ def run(evaluation: Evaluation, params, frozen, key, parts) -> tuple[dict, dict]
       value = found[name][0] if isinstance(found[name], tuple) else found[name]
       each.setdefault(name, []).append(value[real])
   means = {k: float(np.float32(t / c)) if c else 0.0 for k, (t, c) in sums.items()}
-  return means, {k: np.concatenate(v) for k, v in each.items()}
+  back = np.argsort(evaluation.order)
+  return means, {k: np.concatenate(v)[back] for k, v in each.items()}

@@ -38,7 +38,8 @@ def base() -> config_dict.ConfigDict:
     template="plain",  # how turns become tokens
     max_length=64,  # tokens of prompt and response together
     truncate="error",  # error, prompt, response or drop
-    buckets=(64,),  # lengths that batches are padded to; one compilation each
+    buckets=(64,),  # lengths that batches are padded to; a compilation or two each
+    group=0,  # rows of like length come together within so many batches; 0: not
   )
   c.optim = optim.section()
   c.mesh = dict(data=-1, fsdp=1, tensor=1, sequence=1)  # data=-1: all devices that are left

@@ -5,6 +5,9 @@ and sets are mixed with weights by `grain`. Global batch `s` is elements `s*B ..
 and process `p` of `n` takes rows `p*B/n .. (p+1)*B/n - 1`: a run may resume on another number of
 processes. T and R come from all rows of the global batch, so all processes agree on the shape.
 
+Batches may be grouped by length: a window of so many batches is sorted by length, cut into batches,
+and the batches are shuffled; all of it from the seed and the window's number.
+
 The shuffle is numpy's permutation of (seed, set, epoch); grain's own index shuffle walks cycles of
 at least 2**16 and takes milliseconds per record on sets of a hundred records.
 """
@@ -36,7 +39,7 @@ class Stream:
     order: `order[i]` is the row number of element i, for any i >= 0.
     seed: of the shuffle.
     batch: B, rows of a global batch.
-    buckets: T and R that may occur, increasing.
+    buckets: T that may occur, increasing; R is T or half of it.
     pad: id on padding.
     side: side of the padding.
     candidates: K, the most that a row has.
@@ -67,6 +70,7 @@ def make_stream(
   pad: int,
   side: str = "right",
   mismatch: bool = False,
+  group: int = 0,
 ) -> Stream:
   """The stream of some sets of rows.
 
@@ -75,10 +79,11 @@ def make_stream(
     mix: share of each set, > 0, in any unit; 1 each if None. grain keeps the ratio to 1%.
     seed: of the shuffle.
     batch: B, rows of a global batch.
-    buckets: lengths T that a batch may have; R is chosen from the same list.
+    buckets: lengths T that a batch may have; R is half of T where that is enough, else T.
     pad: id on padding.
     side: side of the padding.
     mismatch: make `mismatch_*`, for KTO's baseline.
+    group: batches in a window within which rows of like length come together; 0 leaves the order.
 
   Raises:
     Refused: an empty set, a share that is missing or not positive, a row longer than the largest
@@ -99,7 +104,7 @@ def make_stream(
   return Stream(
     rows=tuple(rows),
     sets=spans,
-    order=_order(spans, mix, seed),
+    order=_grouped(_order(spans, mix, seed), rows, batch, group, seed),
     seed=seed,
     batch=batch,
     buckets=buckets,
@@ -180,10 +185,11 @@ def _make(stream, chosen, process, processes, real=None):
     process * len(rows) // processes,
     (process + 1) * len(rows) // processes,
   )
+  length = _bucket(stream.buckets, max(len(ids) for r in rows for ids in r.ids))
   out = encode.collate(
     rows[part],
-    length=_bucket(stream.buckets, max(len(ids) for r in rows for ids in r.ids)),
-    scored=_bucket(stream.buckets, max(int(c.sum()) for r in rows for c in r.counted)),
+    length=length,
+    scored=_room(length, max(int(c.sum()) for r in rows for c in r.counted)),
     pad=stream.pad,
     side=stream.side,
     candidates=stream.candidates,
@@ -195,12 +201,12 @@ def _make(stream, chosen, process, processes, real=None):
   if stream.mismatch:
     others = rows[1:] + rows[:1]
     longest = max(a.prompt + len(b.ids[0]) - b.prompt for a, b in zip(rows, others, strict=True))
-    most = max(int(r.counted[0][r.prompt :].sum()) for r in rows)
+    length = _bucket(stream.buckets, min(longest, stream.buckets[-1]))
     out |= encode.mismatched(
       rows[part],
       others[part],
-      length=_bucket(stream.buckets, min(longest, stream.buckets[-1])),
-      scored=_bucket(stream.buckets, most),
+      length=length,
+      scored=_room(length, max(int(r.counted[0][r.prompt :].sum()) for r in rows)),
       pad=stream.pad,
       side=stream.side,
     )
@@ -230,8 +236,31 @@ def _order(spans, mix, seed):
   return grain.MapDataset.mix(parts, [float(mix[name]) for name in spans])
 
 
+def _grouped(order, rows, batch, group, seed):
+  """`order` with rows of like length together in windows of `group` batches."""
+  import grain
+
+  if group <= 1:
+    return order
+  size = group * batch
+  length = [max(len(ids) for ids in row.ids) for row in rows]
+
+  @functools.lru_cache(maxsize=4)
+  def window(number):
+    chosen = [int(order[i]) for i in range(number * size, (number + 1) * size)]
+    chosen = np.asarray(sorted(chosen, key=length.__getitem__)).reshape(group, batch)
+    return chosen[np.random.default_rng((seed, group, number)).permutation(group)].reshape(-1)
+
+  return grain.MapDataset.range(sys.maxsize).map(lambda i: int(window(i // size)[i % size]))
+
+
 def _bucket(buckets, size):
   return next(b for b in buckets if b >= size)
+
+
+def _room(length, most):
+  """R: half of T where that is enough, else T; so a bucket has two shapes at most."""
+  return length // 2 if most <= length // 2 else length
 
 
 def _check_mix(sets, mix):

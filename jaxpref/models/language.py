@@ -14,6 +14,7 @@ from jaxpref import call
 from jaxpref.kernels import linear_logits, linear_logp
 from jaxpref.models import transformer
 from jaxpref.models.transformer import Config
+from jaxpref.numerics import steady_sum
 from jaxpref.types import Refused
 
 MEASURES = ("logp", "token_logp", "length", "entropy", "hidden", "prompt_logp")
@@ -150,9 +151,9 @@ def _read_all(params, config, hidden, flat, real, want):
   if "entropy" in want:
     found["entropy"] = own(entropy, mask)
   if "logp" in want:
-    found["logp"] = own(logp, mask).sum(-1)
+    found["logp"] = steady_sum(own(logp, mask))
   if "prompt_logp" in want:
-    found["prompt_logp"] = own(logp, real & ~mask).sum(-1)
+    found["prompt_logp"] = steady_sum(own(logp, real & ~mask))
   return found
 
 
@@ -176,7 +177,7 @@ def _read_some(params, config, hidden, flat, real, want):
   if "entropy" in want:
     found["entropy"] = spread(entropy)
   if "logp" in want:
-    found["logp"] = logp.sum(-1)
+    found["logp"] = steady_sum(logp)
   return found
 
 
