@@ -97,7 +97,7 @@ def declared(module: ModuleType, scale: str) -> list[Cell]:
   """The cells of a scale.
 
   Raises:
-    Refused: an unknown scale, no cell, a place filled twice, a row with a comma, no seeds or `seed`.
+    Refused: an unknown scale, no cell, a wrong row (filled twice, with a comma), seeds or `seed`.
   """
   if scale not in SCALES:
     raise Refused(f"no scale {scale!r}. {call.nearest(scale, SCALES)}It is one of {SCALES}.")

@@ -90,28 +90,22 @@ def run(config, workdir) -> dict[str, float]:
   train.run(main, workdir)
   best = assemble.restore(main, workdir, "best")
   out = {"best_step": float(best.step)}
-  for name, evaluation in sorted(best.parts.evals.items()):
-    means, each = heldout.run(
-      evaluation, best.params, best.frozen, best.key, best.parts.mesh, best.parts.passes
-    )
-    out |= {k: v for k, v in means.items() if k != f"{name}/gap"}
+  for split, evaluation in sorted(best.parts.evals.items()):
+    means, each = heldout.run(evaluation, best.params, best.frozen, best.key, best.parts)
+    out |= {f"{split}/{k}": v for k, v in means.items() if k != "gap"}
     wrong = each["gap"] > 0
-    out[f"{name}/flip_correlation"] = spearman(each["flipped"][wrong], -each["gap"][wrong])
-  return out | _ends(workdir)
+    out[f"{split}/flip_correlation"] = spearman(each["flipped"][wrong], -each["gap"][wrong])
+  return out | _along(workdir)
 
 
-def _ends(workdir):
-  """Accuracies at step 0, where policy and reference are one, and at the last step."""
-  first, last = {}, {}
+def _along(workdir):
+  """Accuracies wherever they were evaluated; at step 0 policy and reference are one."""
+  kept = ("ranking_accuracy", "ranking_accuracy_normalised", "reward_accuracy", "flipped")
+  out = {}
   for line in (workdir / "metrics.jsonl").read_text(encoding="utf-8").splitlines():
     entry = json.loads(line)
-    target = first if entry["step"] == 0 else last
-    target |= {k: v for k, v in entry.items() if "/" in k and v is not None}
-  ranked = ("ranking_accuracy", "ranking_accuracy_normalised")
-  out = {}
-  for split in ("heldout", "train"):
-    out |= {f"{split}/reference/{m}": first[f"{split}/{m}"] for m in ranked}
-    out |= {
-      f"{split}/end/{m}": last[f"{split}/{m}"] for m in (*ranked, "reward_accuracy", "flipped")
-    }
+    for name, value in entry.items():
+      split, _, metric = name.partition("/")
+      if split in ("heldout", "train") and metric in kept:
+        out[f"{split}/step {entry['step']}/{metric}"] = value
   return out
