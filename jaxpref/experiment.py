@@ -259,10 +259,28 @@ def write_results(root, key: str, scale: str, groups: list[list[Run]]) -> dict:
 
 
 def report(module: ModuleType, scale: str, results: dict) -> str:
-  """Tables and claims of one scale as markdown."""
+  """Tables and claims of one scale as markdown, and what made them."""
   rows = [c.row for c in declared(module, scale)]
   wanted = getattr(module, "SHOWN", None)
-  return table.report(results, scale, rows, module.PUBLISHED, module.CLAIMS, wanted)
+  text = table.report(results, scale, rows, module.PUBLISHED, module.CLAIMS, wanted)
+  return f"{text}\n\n{made_by(results)}"
+
+
+def made_by(results: dict) -> str:
+  """How many runs there were, how long they took, on what, with which versions.
+
+  >>> made_by({"cells": []})
+  'no runs'
+  """
+  cells = results["cells"]
+  if not cells:
+    return "no runs"
+  every = lambda name: " and ".join(sorted({c[name] for c in cells}))
+  seconds = sum(sum(c["seconds"]) for c in cells)
+  return (
+    f"{sum(len(c['seeds']) for c in cells)} runs, {seconds:.0f} s in all, on {every('backend')}; "
+    f"jaxpref {every('jaxpref')}, jax {every('jax')}; {every('date')}"
+  )
 
 
 def sweep(root, key, *, scale="tiny", only="", seeds=0, dry=False, fresh=False) -> str:

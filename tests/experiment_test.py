@@ -1,6 +1,7 @@
 """Sweeps and reports on an invented experiment in a folder of its own."""
 
 import json
+import re
 import subprocess
 
 import pytest
@@ -56,8 +57,10 @@ def _edit(root, old, new):
   path.write_text(path.read_text().replace(old, new))
 
 
-def test_a_sweep_prints_its_table_and_verdicts(root):
-  assert experiment.sweep(root, "coin_toss") == (
+def test_a_sweep_prints_its_table_verdicts_and_what_made_them(root):
+  text, _, made_by = experiment.sweep(root, "coin_toss").rpartition("\n\n")
+  assert re.fullmatch(r"6 runs, \d+ s in all, on cpu; jaxpref .+, jax .+; \d{4}-\d\d-\d\d", made_by)
+  assert text == (
     "| method | published (where) | ours (tiny, 3 seeds) |\n"
     "|---|---|---|\n"
     "| heads | 0.5 (Table 1, one coin) | 0.7100 ± 0.0058 |\n"
