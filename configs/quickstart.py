@@ -26,7 +26,7 @@ def get_config():
   c.data.sets = dict(personas=recipe.data_set("personas", split="train"))
   c.data.max_length, c.data.buckets, c.data.group = 96, (40, 96), 20
   test = recipe.data_set("personas", split="test")
-  c.evals = dict(heldout=recipe.evaluation("pair_accuracy", data=test))
+  c.evals = dict(heldout=recipe.evaluation("pair_accuracy", data=test, beta=0.3))
   c.samples.count, c.samples.prompts = 2, 36
   c.checkpoint.metric = "heldout/rewards/accuracies"
   c.warm = dict(
