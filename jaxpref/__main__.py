@@ -51,6 +51,9 @@ def _listing():
 
 def _run(name, rest):
   """Imports the command, reads its flags and calls it."""
+  from jaxpref import allocator
+
+  allocator.keep_freed_memory()  # before jax starts
   from absl import app, flags, logging
 
   from jaxpref.types import Refused

@@ -45,13 +45,14 @@ class Parts(NamedTuple):
   names: frozenset[str]  # all that terms and evaluations read
 
 
-def corpus(config, workdir, training: bool = True) -> Corpus:
+def corpus(config, workdir, *, training: bool = True, tokenizer=None) -> Corpus:
   """Reads and encodes all data of a config; the tokenizer is kept in the workdir.
 
   Args:
     config: of the run.
     workdir: its folder.
     training: also the training sets, not only those of the evaluations.
+    tokenizer: the one to use and keep, where there is one already.
 
   Raises:
     Refused: any bad record, a tokenizer that is not the folder's.
@@ -59,7 +60,7 @@ def corpus(config, workdir, training: bool = True) -> Corpus:
   template = chat.template(config.data.template)
   records = _records(config.data.sets) if training else {}
   heldouts = _records({k: e.data for k, e in config.evals.items()})
-  tokenizer = _tokenizer(config, workdir, records, template)
+  tokenizer = _tokenizer(config, workdir, records, template, tokenizer)
 
   def rows(found):
     data = config.data
@@ -106,7 +107,8 @@ def _digest(sets) -> str:
   return digest.hexdigest()[:16]
 
 
-def _tokenizer(config, workdir, records, template):
+def _tokenizer(config, workdir, records, template, given):
+  """The tokenizer of the workdir; made and kept there if it has none."""
   path = folder.inside(workdir, "tokenizer.json")
   t = config.tokenizer
   kinds = ("bytes", "bpe", "file")
@@ -116,7 +118,9 @@ def _tokenizer(config, workdir, records, template):
     )
   if path.exists():
     return tokenize.load(path)
-  if t.kind == "file":
+  if given is not None:
+    made = given
+  elif t.kind == "file":
     made = tokenize.from_file(t.path)
   elif t.kind == "bytes":
     made = tokenize.byte_tokenizer(template.specials)

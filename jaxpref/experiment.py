@@ -34,7 +34,7 @@ import jax
 from absl import flags
 
 import jaxpref
-from jaxpref import call, folder, table, train
+from jaxpref import call, folder, table
 from jaxpref import config as cfg
 from jaxpref.table import Cell, Claim, Measured, NotMeasured, Published, Table, above, difference
 from jaxpref.types import Refused
@@ -97,7 +97,7 @@ def declared(module: ModuleType, scale: str) -> list[Cell]:
   """The cells of a scale.
 
   Raises:
-    Refused: an unknown scale, no cell, a place filled twice, a cell without seeds or `seed`.
+    Refused: an unknown scale, no cell, a wrong row (filled twice, with a comma), seeds or `seed`.
   """
   if scale not in SCALES:
     raise Refused(f"no scale {scale!r}. {call.nearest(scale, SCALES)}It is one of {SCALES}.")
@@ -109,6 +109,8 @@ def declared(module: ModuleType, scale: str) -> list[Cell]:
     if (cell.row, cell.column) in places:
       raise Refused(f"{module.__file__} fills row {cell.row!r}, column {cell.column!r} twice.")
     places.add((cell.row, cell.column))
+    if "," in cell.row:
+      raise Refused(f"row {cell.row!r} has a comma, which separates rows in --only.")
     if not cell.seeds or len(set(cell.seeds)) != len(cell.seeds):
       raise Refused(f"row {cell.row!r} needs different seeds; it has {cell.seeds}.")
     if "seed" not in cell.config:
@@ -175,6 +177,8 @@ def execute(module: ModuleType, run: Run) -> dict:
   config, start = with_seed(run.cell, run.seed), time.monotonic()
   own = runner(module, run.cell)
   if own is None:
+    from jaxpref import train  # late: an experiment that trains nothing does not need it
+
     values = train.run(config, run.workdir)
   else:
     values = own(config, run.workdir) if len(call.needs(own)) > 1 else own(config)
@@ -255,10 +259,28 @@ def write_results(root, key: str, scale: str, groups: list[list[Run]]) -> dict:
 
 
 def report(module: ModuleType, scale: str, results: dict) -> str:
-  """Tables and claims of one scale as markdown."""
+  """Tables and claims of one scale as markdown, and what made them."""
   rows = [c.row for c in declared(module, scale)]
   wanted = getattr(module, "SHOWN", None)
-  return table.report(results, scale, rows, module.PUBLISHED, module.CLAIMS, wanted)
+  text = table.report(results, scale, rows, module.PUBLISHED, module.CLAIMS, wanted)
+  return f"{text}\n\n{made_by(results)}"
+
+
+def made_by(results: dict) -> str:
+  """How many runs there were, how long they took, on what, with which versions.
+
+  >>> made_by({"cells": []})
+  'no runs'
+  """
+  cells = results["cells"]
+  if not cells:
+    return "no runs"
+  every = lambda name: " and ".join(sorted({c[name] for c in cells}))
+  seconds = sum(sum(c["seconds"]) for c in cells)
+  return (
+    f"{sum(len(c['seeds']) for c in cells)} runs, {seconds:.0f} s in all, on {every('backend')}; "
+    f"jaxpref {every('jaxpref')}, jax {every('jax')}; {every('date')}"
+  )
 
 
 def sweep(root, key, *, scale="tiny", only="", seeds=0, dry=False, fresh=False) -> str:

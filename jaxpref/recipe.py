@@ -143,7 +143,10 @@ def _check_keys(expected, config, where):
 
 
 def warm(config):
-  """The config of the earlier stage: this one with the sections of `config.warm` in place."""
+  """The config of the earlier stage: this one with the sections of `config.warm` in place.
+
+  It trains on the preferred responses alone.
+  """
   stage = config.copy_and_resolve_references()
   with stage.unlocked():
     stage.warm = {}
@@ -151,6 +154,8 @@ def warm(config):
     stage.checkpoint.metric = ""  # its end is what counts; and it may not have the metric
     for key, value in config.warm.items():
       stage[key] = value
+    for section in stage.data.sets.values():
+      section.shape = "best"
   return stage
 
 

@@ -84,27 +84,31 @@ class Measured(float):
     return self
 
   def __str__(self):
-    if not self.se:
-      return f"{float(self):.4g}" + ("" if self.se is None else " ± 0")
-    digits = min(max(1 - math.floor(math.log10(self.se)), 0), 8)
+    if self.se is None:
+      return f"{float(self):.4g}"
+    if self.se <= 1e-12 * abs(self):  # rounding, not spread
+      return f"{float(self):.4g} ± 0"
+    digits = max(1 - math.floor(math.log10(self.se)), 0)
+    if digits > 6:
+      return f"{float(self):.2g} ± {self.se:.1g}"
     return f"{float(self):.{digits}f} ± {self.se:.{digits}f}"
 
 
 def difference(a: Measured, b: Measured) -> Measured:
   """`a - b` seed by seed, so that its standard error is that of paired runs.
 
-  Raises:
-    Refused: the two were not run with the same seeds.
+  Seeds that only one side has are left out.
 
-  >>> print(difference(Measured({0: 0.70, 1: 0.72}), Measured({0: 0.60, 1: 0.64})))
+  Raises:
+    NotMeasured: the two have no seed in common.
+
+  >>> print(difference(Measured({0: 0.70, 1: 0.72, 2: 0.71}), Measured({0: 0.60, 1: 0.64})))
   0.090 ± 0.010
   """
-  if a.by_seed.keys() != b.by_seed.keys():
-    raise Refused(
-      f"a difference needs the same seeds on both sides; got {sorted(a.by_seed)} and "
-      f"{sorted(b.by_seed)}. Run both cells with the same --seeds."
-    )
-  return Measured({s: a.by_seed[s] - b.by_seed[s] for s in a.by_seed})
+  common = [seed for seed in a.by_seed if seed in b.by_seed]
+  if not common:
+    raise NotMeasured(f"no common seed: {sorted(a.by_seed)} and {sorted(b.by_seed)}")
+  return Measured({s: a.by_seed[s] - b.by_seed[s] for s in common})
 
 
 def above(value: Measured, level: float = 0.0) -> tuple[bool, Measured]:
@@ -205,8 +209,8 @@ def shown(table: Table, published: Mapping, wanted: Mapping | None) -> dict[str,
 def markdown(table: Table, published: Mapping, metrics: Iterable[str], scale: str) -> list[str]:
   """Lines of one markdown table: `| method | published (where) | ours (scale, n seeds) |`.
 
-  With several metrics each has its own columns, named by it. Rows without any of them are left
-  out; rows that only a paper has are shown with `-` for ours.
+  With several metrics each has its own columns, named by it, and the scale stands above. A row is
+  shown if it has the first metric, or any published value: then with `-` for what we have not.
 
   Args:
     table: the measured values.
@@ -215,19 +219,21 @@ def markdown(table: Table, published: Mapping, metrics: Iterable[str], scale: st
     scale: name of the scale, for the header.
   """
   metrics = list(metrics)
-  places = [p for p in (*table.values, *published) if p[1] in metrics]
+  places = [p for p in table.values if p[1] == metrics[0]]
+  places += [p for p in published if p[1] in metrics]
   rows = [r for r in dict.fromkeys([*table.rows, *(r for r, _ in places)]) if _in(r, places)]
-  counts = {len(table.values[p].by_seed) for p in places if p in table.values}
-  ours = f"ours ({scale}{', ' + _seeds(counts.pop()) if len(counts) == 1 else ''})"
+  counts = {len(v.by_seed) for (r, m), v in table.values.items() if r in rows and m in metrics}
+  uniform = len(counts) == 1
+  ours = f"ours ({scale}{', ' + _seeds(min(counts)) if uniform else ''})"
+  lines = [f"{ours}, mean ± standard error", ""] if len(metrics) > 1 else []
   head, columns = ["method"], []
   for metric in metrics:
-    name = f"{metric}, " if len(metrics) > 1 else ""
     if any(p[1] == metric for p in published):
-      head.append(f"{name}published (where)")
+      head.append("published (where)" if len(metrics) == 1 else f"{metric}, published (where)")
       columns.append(lambda row, m=metric: _published(published.get((row, m))))
-    head.append(f"{name}{ours}")
-    columns.append(lambda row, m=metric: _ours(table, row, m, not counts))
-  lines = ["| " + " | ".join(head) + " |", "|" + "---|" * len(head)]
+    head.append(ours if len(metrics) == 1 else metric)
+    columns.append(lambda row, m=metric: _ours(table, row, m, uniform))
+  lines += ["| " + " | ".join(head) + " |", "|" + "---|" * len(head)]
   return lines + ["| " + " | ".join([r, *(c(r) for c in columns)]) + " |" for r in rows]
 
 

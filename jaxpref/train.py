@@ -44,7 +44,7 @@ from jaxpref.data import batches
 from jaxpref.types import Refused
 
 
-def run(config, workdir, *, recipe_config=None, proceed=False, corpus=None) -> dict[str, float]:
+def run(config, workdir, *, recipe_config=None, proceed=False, tokenizer=None) -> dict[str, float]:
   """Trains a config in a folder, from wherever that folder stands.
 
   Args:
@@ -52,7 +52,7 @@ def run(config, workdir, *, recipe_config=None, proceed=False, corpus=None) -> d
     workdir: the run's folder; made if absent.
     recipe_config: the recipe before command-line overrides, for the record.
     proceed: continue a folder whose config was another one.
-    corpus: encoded data, where the caller already has them.
+    tokenizer: the one to use, where the caller has it already.
 
   Returns:
     The final metrics: the last value of each in `metrics.jsonl`.
@@ -69,10 +69,10 @@ def run(config, workdir, *, recipe_config=None, proceed=False, corpus=None) -> d
   if done is not None:
     print(f"{workdir} is finished.", flush=True)
     return done
-  corpus = corpus or assemble.corpus(config, workdir)
+  corpus = assemble.corpus(config, workdir, tokenizer=tokenizer)
   parts = assemble.parts(config, corpus)
   if config.warm:
-    run(recipe.warm(config), workdir / "warm", proceed=proceed, corpus=corpus)
+    run(recipe.warm(config), workdir / "warm", proceed=proceed, tokenizer=corpus.tokenizer)
   with jax.set_mesh(parts.mesh), _sigterm() as stop:
     return _train(parts, workdir, stop)
 
