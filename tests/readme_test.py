@@ -27,8 +27,8 @@ sys.path.insert(0, os.getcwd())
 from jaxpref import __main__, recipe
 if sys.argv[1] == "train":
   c = recipe.load(next(a[9:] for a in sys.argv if a.startswith("--config=")))
-  small = ["steps=2", "batch=4", "model.depth=1", "model.width=32", "samples.prompts=1"]
-  small += ["tokenizer.vocab=400", "samples.max_new=4"]
+  small = ["steps=2", "batch=4", "model.depth=1", "model.width=32", "tokenizer.vocab=400"]
+  small += ["samples.count=0", f"data.buckets=({{c.data.max_length}},)"]
   small += [f"data.sets.{{name}}.limit=32" for name in c.data.sets]
   small += [f"evals.{{name}}.data.limit=8" for name in c.evals]
   if c.warm:
@@ -107,8 +107,14 @@ def test_files_named_in_the_text_exist():
     assert (ROOT / name).exists() or name in made, name
 
 
+@pytest.fixture(scope="module")
+def programs(tmp_path_factory):
+  """Where the runs share what is compiled: most of them compile the same evaluations."""
+  return tmp_path_factory.mktemp("programs")
+
+
 @pytest.fixture
-def project(tmp_path):
+def project(tmp_path, programs):
   """A copy of the project, with a `jaxpref` that trains briefly on one device."""
   copy, binaries = tmp_path / "project", tmp_path / "bin"
   copy.mkdir()
@@ -128,7 +134,11 @@ def project(tmp_path):
     (binaries / name).chmod(0o755)
   path = f"{binaries}{os.pathsep}{os.environ['PATH']}"
   env = os.environ | {"PATH": path, "XLA_FLAGS": QUICK, "PYTHONPATH": str(copy)}
-  return copy, env
+  return copy, env | {
+    "JAX_COMPILATION_CACHE_DIR": str(programs),
+    "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0",
+    "JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES": "-1",
+  }
 
 
 @pytest.mark.slow
