@@ -9,8 +9,8 @@ held-out pairs that the implicit reward ranks rightly, `heldout/logps/accuracies
 likelihood itself does.
 """
 
-from jaxpref import objectives, recipe
 from jaxpref import config as cfg
+from jaxpref import objectives, recipe
 
 
 def get_config():

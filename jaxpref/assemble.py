@@ -46,7 +46,7 @@ class Parts(NamedTuple):
 
 
 def corpus(config, workdir, training: bool = True) -> Corpus:
-  """Reads and encodes all data of a config; the tokenizer is kept in the workdir.
+  """Reads and encodes all data of a config; a tokenizer that is in the workdir is taken.
 
   Args:
     config: of the run.
@@ -54,11 +54,12 @@ def corpus(config, workdir, training: bool = True) -> Corpus:
     training: also the training sets, not only those of the evaluations.
 
   Raises:
-    Refused: any bad record, a tokenizer that is not the folder's.
+    Refused: any bad record.
   """
   template = chat.template(config.data.template)
-  records = _records(config.data.sets) if training else {}
-  heldouts = _records({k: e.data for k, e in config.evals.items()})
+  policy = config.data.on_error
+  records = _records(config.data.sets, policy) if training else {}
+  heldouts = _records({k: e.data for k, e in config.evals.items()}, policy)
   tokenizer = _tokenizer(config, workdir, records, template)
 
   def rows(found):
@@ -80,8 +81,10 @@ SHAPES = {
 }
 
 
-def _records(sections):
+def _records(sections, on_error):
   """Records by set, in the shape that the section asks for.
+
+  A policy other than `error` is that of all sets which have one.
 
   Raises:
     Refused: an unknown set, knob or shape, a bad record.
@@ -93,6 +96,8 @@ def _records(sections):
         f"{call.nearest(section['shape'], SHAPES)}It has: {', '.join(map(repr, SHAPES))}."
       )
   plain = {k: {n: v for n, v in s.items() if n != "shape"} for k, s in sections.items()}
+  if on_error != "error":
+    plain = {k: s | ({"on_error": on_error} if "on_error" in s else {}) for k, s in plain.items()}
   return {k: SHAPES[sections[k]["shape"]](found) for k, found in read.read(plain).items()}
 
 
@@ -116,15 +121,13 @@ def _tokenizer(config, workdir, records, template):
   if path.exists():
     return tokenize.load(path)
   if t.kind == "file":
-    made = tokenize.from_file(t.path)
-  elif t.kind == "bytes":
-    made = tokenize.byte_tokenizer(template.specials)
-  else:
-    texts = (text for name in sorted(records) for r in records[name] for text in _texts(r))
-    made = tokenize.train_bpe(texts, t.vocab, template.specials)
-  path.parent.mkdir(parents=True, exist_ok=True)
-  tokenize.save(made, path)
-  return made
+    return tokenize.from_file(t.path)
+  if t.kind == "bytes":
+    return tokenize.byte_tokenizer(template.specials)
+  if config.init_from:  # its parameters know its ids
+    return tokenize.load(pathlib.Path(config.init_from) / "tokenizer.json")
+  texts = (text for name in sorted(records) for r in records[name] for text in _texts(r))
+  return tokenize.train_bpe(texts, t.vocab, template.specials)
 
 
 def _texts(record):
@@ -212,6 +215,19 @@ def parts(config, shared: Corpus) -> Parts:
     evals,
     everything,
   )
+
+
+def check_source(parts: Parts) -> None:
+  """Refuses an `init_from` whose tokenizer is another one.
+
+  Raises:
+    Refused: with both; or no run there.
+  """
+  source = parts.config.init_from
+  if source and not parts.config.warm:
+    stored = folder.about(source).get("tokenizer")
+    if stored:
+      tokenize.check_same(parts.corpus.tokenizer, stored, source)
 
 
 def _check_made(names, stream, module):

@@ -37,13 +37,14 @@ def _orbax():
   return ocp
 
 
-def open_folder(workdir, *, metric: str = "", mode: str = "max") -> Keeper:
+def open_folder(workdir, *, metric: str = "", mode: str = "max", reading=False) -> Keeper:
   """Opens (makes) `workdir/checkpoints`, removing leftovers of interrupted saves.
 
   Args:
     workdir: the run's folder.
     metric: which metric decides the best checkpoint; empty keeps only the last.
     mode: `max` or `min`.
+    reading: change nothing: what looks like a leftover may be a save of a run that is at work.
 
   Raises:
     Refused: the folder cannot be written.
@@ -52,7 +53,7 @@ def open_folder(workdir, *, metric: str = "", mode: str = "max") -> Keeper:
   folder = pathlib.Path(workdir).resolve() / "checkpoints"
   try:
     folder.mkdir(parents=True, exist_ok=True)
-    if jax.process_index() == 0:
+    if jax.process_index() == 0 and not reading:
       for leftover in folder.glob("*.orbax-checkpoint-tmp*"):
         shutil.rmtree(leftover)
   except OSError as error:
@@ -61,7 +62,9 @@ def open_folder(workdir, *, metric: str = "", mode: str = "max") -> Keeper:
   keep, best = [policies.LatestN(1)], None
   if metric:
     best = lambda metrics: metrics[metric]
-    keep.append(policies.BestN(get_metric_fn=best, reverse=mode == "min", n=1))
+    # without a measured metric a checkpoint is no candidate for the best
+    order = dict(reverse=mode == "min", keep_checkpoints_without_metrics=False)
+    keep.append(policies.BestN(get_metric_fn=best, n=1, **order))
   options = ocp.CheckpointManagerOptions(
     preservation_policy=policies.preservation_policy.AnyPreservationPolicy(keep),
     best_fn=best,  # without it orbax does not store the metrics
@@ -239,7 +242,7 @@ def load_params(workdir, which: str, abstract, shardings, *, metric: str = "", m
   if not (pathlib.Path(workdir) / "checkpoints").is_dir():
     raise Refused(f"{workdir} holds no checkpoints; give the folder of a run of jaxpref train.")
   ocp = _orbax()
-  keeper = open_folder(workdir, metric=metric, mode=mode)
+  keeper = open_folder(workdir, metric=metric, mode=mode, reading=True)
   step = pick(keeper, which)
   there = _stored(keeper, step)
   missing, target = [], {}

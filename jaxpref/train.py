@@ -40,7 +40,7 @@ from jaxpref import (
   writer,
 )
 from jaxpref import config as cfg
-from jaxpref.data import batches
+from jaxpref.data import batches, tokenize
 from jaxpref.types import Refused
 
 
@@ -64,13 +64,21 @@ def run(config, workdir, *, recipe_config=None, proceed=False, corpus=None) -> d
   recipe.check(config)
   workdir = pathlib.Path(workdir)
   checkpoint.check_writable(workdir)
-  folder.claim(workdir, _about(config, recipe_config), proceed=proceed)
-  done = folder.finished(workdir)
+  about = _about(config, recipe_config)
+  folder.check(workdir, about, proceed=proceed)
+  done = folder.finished(workdir, config.steps)
   if done is not None:
     print(f"{workdir} is finished.", flush=True)
+    if not (workdir / "page.html").exists():  # killed between the two
+      page.write(workdir)
     return done
   corpus = corpus or assemble.corpus(config, workdir)
   parts = assemble.parts(config, corpus)
+  assemble.check_source(parts)
+  about |= {"tokenizer": corpus.tokenizer.fingerprint, "data": corpus.digest}
+  folder.claim(workdir, about, proceed=proceed)
+  if not (workdir / "tokenizer.json").exists():
+    tokenize.save(corpus.tokenizer, workdir / "tokenizer.json")
   if config.warm:
     run(recipe.warm(config), workdir / "warm", proceed=proceed, corpus=corpus)
   with jax.set_mesh(parts.mesh), _sigterm() as stop:
@@ -165,12 +173,13 @@ def _loop(job, state, extra, compiled):
       log.speed(now, speed.read(clock, now))
       told = []
     with speed.paused(clock):
-      if last or any(e.every and now % e.every == 0 for e in job.parts.evals.values()):
-        each = _look(job, state, now, latest)
+      due = last or any(e.every and now % e.every == 0 for e in job.parts.evals.values())
+      each = _look(job, state, now, latest) if due else {}
       if now % config.checkpoint.every == 0 or last or job.stop:
         told, fresh = told + _fetch(job, fresh), []
         log.flush()
-        checkpoint.save(job.keeper, now, state, {"told": told, "latest": latest}, latest)
+        own = {k: v for k, v in latest.items() if k.partition("/")[0] in each}
+        checkpoint.save(job.keeper, now, state, {"told": told, "latest": latest}, own)
     if job.stop and not last:
       checkpoint.wait(job.keeper)
       log.announce(f"SIGTERM: saved at step {now}. Run the same command again to go on.")
@@ -203,6 +212,7 @@ def _fetch(job, fresh) -> list[dict[str, float]]:
 def _not_finite(job, now, metrics, index):
   where = [batches.origin(job.parts.stream, i) for i in index[:5]]
   rows = f"; the examples: {', '.join(where)}" if where else "; no single example made it so"
+  checkpoint.wait(job.keeper)
   kept = checkpoint.steps(job.keeper)
   back = f"the checkpoint of step {kept[-1]} is kept" if kept else "there is no checkpoint yet"
   return (
