@@ -41,6 +41,7 @@ def base() -> config_dict.ConfigDict:
     template="plain",  # how turns become tokens
     max_length=64,  # tokens of prompt and response together
     truncate="error",  # error, prompt, response or drop
+    on_error="error",  # bad lines of files: error, or skip, which counts and lists them
     buckets=(64,),  # lengths that batches are padded to; a compilation or two each
     group=0,  # rows of like length come together within so many batches; 0: not
   )
