@@ -16,9 +16,9 @@ from jaxpref import objectives, recipe
 def get_config():
   c = recipe.base()
   c.title = "Quickstart: DPO on statements of 36 personas"
-  c.steps = 360
+  c.steps = 380
   c.batch = 48
-  c.model = recipe.model("nano", depth=2)
+  c.model = recipe.model("nano", depth=1)
   c.tokenizer.vocab = 2048
   c.objectives = dict(main=cfg.term(objectives, "dpo", beta=0.3))
   c.optim.lr = 2e-3

@@ -104,6 +104,33 @@ def pair_texts(parts, row) -> dict[str, str]:
   }
 
 
+def wrong_pairs(parts, each, most: int = 30) -> list[dict]:
+  """Held-out pairs whose reward margin is not positive, worst first, as text.
+
+  Args:
+    parts: of the run (`jaxpref.assemble`).
+    each: `{evaluation: {metric: value of each record}}`.
+    most: pairs at most.
+
+  Returns:
+    Objects for `wrong.jsonl`.
+  """
+  out = []
+  for name, values in each.items():
+    margin = values.get("rewards/margins")
+    rows = parts.corpus.evals[name]
+    for i in [] if margin is None else np.argsort(margin, kind="stable"):
+      if margin[i] > 0 or len(out) == most:
+        break
+      extra = {
+        k: float(np.float32(values[k][i]))
+        for k in ("rewards/margins", "logps/margins")
+        if k in values
+      }
+      out.append(samples.pair_texts(parts, rows[i]) | extra | {"source": rows[i].source})
+  return out
+
+
 def report(parts, params, frozen, options, key, step: int) -> tuple[list[dict], dict]:
   """Samples as text, and what they tell.
 

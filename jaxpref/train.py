@@ -134,7 +134,7 @@ def _train(parts, workdir, stop) -> dict[str, float]:
   try:
     state, each = _loop(job, state, extra, _step(parts, tx, shardings))
     checkpoint.wait(keeper)
-    log.wrong(_wrong_pairs(job, each or _look(job, state, config.steps, {}, write=False)))
+    log.wrong(samples.wrong_pairs(parts, each or _look(job, state, config.steps, {}, write=False)))
   finally:
     log.close()
   final = folder.finish(workdir, config.steps)
@@ -266,20 +266,6 @@ def _look(job, state, now, latest, write=True) -> dict:
     job.log.write(now, metrics, evaluation=name)
     latest |= {f"{name}/{k}": v for k, v in metrics.items()}
   return each
-
-
-def _wrong_pairs(job, each, most=30) -> list[dict]:
-  """Held-out pairs whose margin is not positive, worst first, as text."""
-  out = []
-  for name, values in each.items():
-    margin = values.get("rewards/margins")
-    rows = job.parts.corpus.evals[name]
-    for i in [] if margin is None else np.argsort(margin, kind="stable"):
-      if margin[i] > 0 or len(out) == most:
-        break
-      extra = {k: _f32(values[k][i]) for k in ("rewards/margins", "logps/margins") if k in values}
-      out.append(samples.pair_texts(job.parts, rows[i]) | extra | {"source": rows[i].source})
-  return out
 
 
 @contextlib.contextmanager
