@@ -127,7 +127,7 @@ def wrong_pairs(parts, each, most: int = 30) -> list[dict]:
         for k in ("rewards/margins", "logps/margins")
         if k in values
       }
-      out.append(samples.pair_texts(parts, rows[i]) | extra | {"source": rows[i].source})
+      out.append(pair_texts(parts, rows[i]) | extra | {"source": rows[i].source})
   return out
 
 
