@@ -5,8 +5,9 @@
 
 A supervised warm start comes first (on the preferred responses), then the objective; the
 reference, where one is read, is the end of the warm start. Argument: `objective` (see `jaxpref
-catalogue objectives`), `scale` (tiny: two CPU cores, about two minutes; small: one GPU), `path` (a
-JSONL or parquet file of your own instead of the bundled personas).
+catalogue objectives`), `scale` (tiny: two CPU cores, about two minutes; small: one GPU), `path`
+(your own JSONL or parquet files instead of the bundled personas, with `{split}` where their names
+say train and test).
 """
 
 from jaxpref import call, objectives, recipe
@@ -22,7 +23,7 @@ def get_config(arg=""):
   c.title = f"{arg.objective} on {arg.path or 'the bundled personas'}"
   c.steps = 120 if tiny else 1000
   c.batch = 32 if tiny else 128
-  c.model = dict(kind="language", preset="nano" if tiny else "small")
+  c.model = recipe.model("nano" if tiny else "small")
   c.tokenizer.vocab = 2048 if tiny else 8192
   c.objectives = dict(main=cfg.term(objectives, arg.objective))
   c.optim.lr = 5e-4 if tiny else 5e-5

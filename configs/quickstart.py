@@ -9,28 +9,31 @@ held-out pairs that the implicit reward ranks rightly, `heldout/logps/accuracies
 likelihood itself does.
 """
 
-from jaxpref import objectives, recipe
 from jaxpref import config as cfg
+from jaxpref import objectives, recipe
 
 
 def get_config():
   c = recipe.base()
   c.title = "Quickstart: DPO on statements of 36 personas"
-  c.steps = 300
+  c.steps = 360
   c.batch = 48
-  c.model = dict(kind="language", preset="nano", depth=2)
+  c.model = recipe.model("nano", depth=2)
   c.tokenizer.vocab = 2048
-  c.objectives = dict(main=cfg.term(objectives, "dpo", beta=0.1))
+  c.objectives = dict(main=cfg.term(objectives, "dpo", beta=0.3))
   c.optim.lr = 2e-3
+  c.optim.weight_decay = 0.1
   c.data.sets = dict(personas=recipe.data_set("personas", split="train"))
-  c.data.max_length, c.data.buckets, c.data.group = 96, (24, 40, 96), 20
+  c.data.max_length, c.data.buckets, c.data.group = 96, (40, 96), 20
   test = recipe.data_set("personas", split="test")
-  c.evals = dict(heldout=recipe.evaluation("pair_accuracy", data=test, every=100))
+  c.evals = dict(heldout=recipe.evaluation("pair_accuracy", data=test, beta=0.3))
   c.samples.count, c.samples.prompts = 2, 36
   c.checkpoint.metric = "heldout/rewards/accuracies"
   c.warm = dict(
-    steps=150,
+    steps=200,
+    batch=48,
     objectives=dict(main=cfg.term(objectives, "nll")),
-    evals=dict(heldout=recipe.evaluation("ranking_accuracy", data=test)),
+    evals={},  # its end is step 0 of the main stage, which is evaluated there
+    samples=c.samples.to_dict() | {"count": 0},
   )
   return c

@@ -8,11 +8,13 @@ A command is a module of the package with a function `main(argv)`; flags of its 
 from __future__ import annotations
 
 import ast
+import errno
 import importlib
 import os
 import pathlib
 import sys
 
+UNWRITABLE = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM)
 HELP = ("-h", "-help", "--help", "--helpshort", "--helpfull")
 
 
@@ -51,9 +53,17 @@ def _listing():
 
 def _run(name, rest):
   """Imports the command, reads its flags and calls it."""
-  from absl import app, flags
+  from jaxpref import allocator
+
+  allocator.keep_freed_memory()  # before jax starts
+  from absl import app, flags, logging
 
   from jaxpref.types import Refused
+
+  def quiet(argv):
+    if not flags.FLAGS["verbosity"].present:
+      logging.set_verbosity(logging.WARNING)  # app.run sets it to info: orbax tells every rename
+    return module.main(argv)
 
   try:
     module = importlib.import_module(f"jaxpref.{name}")
@@ -64,9 +74,17 @@ def _run(name, rest):
       print(_help(module, own))
       return
     sys.argv = [f"jaxpref {name}", *rest]  # where config_flags looks for --config.x.y
-    app.run(module.main, argv=sys.argv, flags_parser=_parse)
+    app.run(quiet, argv=sys.argv, flags_parser=_parse)
   except Refused as error:
     _refuse(name, error)
+  except OSError as error:
+    if error.errno not in UNWRITABLE:
+      raise
+    _refuse(
+      name,
+      f"cannot use {error.filename or 'the disk'}: {error.strerror}. Free space or fix the "
+      "permissions there, or give another folder, and run the same command again.",
+    )
 
 
 def _parse(argv):
@@ -104,8 +122,10 @@ def _help(module, own):
 
 
 def _refuse(name, sentence):
-  title = f"jaxpref {name}".strip()
-  print(f"{title}: {str(sentence).strip()}", file=sys.stderr)
+  title, text = f"jaxpref {name}".strip(), str(sentence).strip()
+  stop = "" if text.endswith((".", "?", "!")) else "."
+  print(f"{title}: {text}{stop}", file=sys.stderr, flush=True)
+  sys.stderr = open(os.devnull, "w")  # what threads say about their end is not for the user
   sys.exit(2)
 
 

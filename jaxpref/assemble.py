@@ -11,7 +11,18 @@ from typing import Any, NamedTuple
 
 import jax
 
-from jaxpref import call, checkpoint, folder, heldout, models, objectives, prepare, sharding, update
+from jaxpref import (
+  call,
+  checkpoint,
+  folder,
+  heldout,
+  models,
+  objectives,
+  prepare,
+  reduce,
+  sharding,
+  update,
+)
 from jaxpref import config as cfg
 from jaxpref.data import batches, chat, encode, pairs, read, tokenize
 from jaxpref.models import presets
@@ -45,21 +56,23 @@ class Parts(NamedTuple):
   names: frozenset[str]  # all that terms and evaluations read
 
 
-def corpus(config, workdir, training: bool = True) -> Corpus:
-  """Reads and encodes all data of a config; the tokenizer is kept in the workdir.
+def corpus(config, workdir, *, training: bool = True, tokenizer=None) -> Corpus:
+  """Reads and encodes all data of a config; a tokenizer that is in the workdir is taken.
 
   Args:
     config: of the run.
     workdir: its folder.
     training: also the training sets, not only those of the evaluations.
+    tokenizer: the one to use where the workdir has none.
 
   Raises:
-    Refused: any bad record, a tokenizer that is not the folder's.
+    Refused: any bad record.
   """
   template = chat.template(config.data.template)
-  records = _records(config.data.sets) if training else {}
-  heldouts = _records({k: e.data for k, e in config.evals.items()})
-  tokenizer = _tokenizer(config, workdir, records, template)
+  policy = config.data.on_error
+  records = _records(config.data.sets, policy) if training else {}
+  heldouts = _records({k: e.data for k, e in config.evals.items()}, policy)
+  tokenizer = _tokenizer(config, workdir, records, template, tokenizer)
 
   def rows(found):
     data = config.data
@@ -77,11 +90,14 @@ SHAPES = {
   "pairs": pairs.to_pairs,
   "single": pairs.to_single,
   "list": pairs.to_list,
+  "best": pairs.to_best,
 }
 
 
-def _records(sections):
+def _records(sections, on_error):
   """Records by set, in the shape that the section asks for.
+
+  A policy other than `error` is that of all sets which have one.
 
   Raises:
     Refused: an unknown set, knob or shape, a bad record.
@@ -93,6 +109,8 @@ def _records(sections):
         f"{call.nearest(section['shape'], SHAPES)}It has: {', '.join(map(repr, SHAPES))}."
       )
   plain = {k: {n: v for n, v in s.items() if n != "shape"} for k, s in sections.items()}
+  if on_error != "error":
+    plain = {k: s | ({"on_error": on_error} if "on_error" in s else {}) for k, s in plain.items()}
   return {k: SHAPES[sections[k]["shape"]](found) for k, found in read.read(plain).items()}
 
 
@@ -105,7 +123,8 @@ def _digest(sets) -> str:
   return digest.hexdigest()[:16]
 
 
-def _tokenizer(config, workdir, records, template):
+def _tokenizer(config, workdir, records, template, given):
+  """The tokenizer of the workdir, or the one given, or a new one."""
   path = folder.inside(workdir, "tokenizer.json")
   t = config.tokenizer
   kinds = ("bytes", "bpe", "file")
@@ -115,16 +134,16 @@ def _tokenizer(config, workdir, records, template):
     )
   if path.exists():
     return tokenize.load(path)
+  if given is not None:
+    return given
   if t.kind == "file":
-    made = tokenize.from_file(t.path)
-  elif t.kind == "bytes":
-    made = tokenize.byte_tokenizer(template.specials)
-  else:
-    texts = (text for name in sorted(records) for r in records[name] for text in _texts(r))
-    made = tokenize.train_bpe(texts, t.vocab, template.specials)
-  path.parent.mkdir(parents=True, exist_ok=True)
-  tokenize.save(made, path)
-  return made
+    return tokenize.from_file(t.path)
+  if t.kind == "bytes":
+    return tokenize.byte_tokenizer(template.specials)
+  if config.init_from:  # its parameters know its ids
+    return tokenize.load(pathlib.Path(config.init_from) / "tokenizer.json")
+  texts = (text for name in sorted(records) for r in records[name] for text in _texts(r))
+  return tokenize.train_bpe(texts, t.vocab, template.specials)
 
 
 def _texts(record):
@@ -143,6 +162,11 @@ def terms(section) -> tuple[update.Term, ...]:
     fn = cfg.resolve(objectives, s)
     prepare.check(call.needs(fn), fn.__name__)
     weight, mode = s.get("term_weight", 1.0), s.get("reduce", "")
+    if mode and mode not in reduce.MODES:
+      raise Refused(
+        f"objectives.{name}.reduce has no {mode!r}. {call.nearest(mode, reduce.MODES)}"
+        f"It has: {', '.join(reduce.MODES)}."
+      )
     out.append(update.Term(name, fn, weight, mode, s.get("reduce_constant", 0.0)))
   return tuple(out)
 
@@ -153,7 +177,7 @@ def model(config, vocab: int):
   Raises:
     Refused: an unknown kind, preset or field.
   """
-  values = dict(config.model)
+  values = {k: v for k, v in dict(config.model).items() if v is not None}
   module = models.find(values.pop("kind"))
   return module, presets.language(values.pop("preset"), vocab=vocab, **values)
 
@@ -212,6 +236,19 @@ def parts(config, shared: Corpus) -> Parts:
     evals,
     everything,
   )
+
+
+def check_source(parts: Parts) -> None:
+  """Refuses an `init_from` whose tokenizer is another one.
+
+  Raises:
+    Refused: with both; or no run there.
+  """
+  source = parts.config.init_from
+  if source and not parts.config.warm:
+    stored = folder.about(source).get("tokenizer")
+    if stored:
+      tokenize.check_same(parts.corpus.tokenizer, stored, source)
 
 
 def _check_made(names, stream, module):

@@ -213,10 +213,9 @@ def _command(room, row):
   """How a run uses an objective; nothing for the other rooms."""
   if room != "objectives":
     return ""
-  if "score" in row.reads:  # a model of another kind than the recipe's
-    return f'in a recipe: c.objectives = dict(main=cfg.term(objectives, "{row.name}"))'
   knobs = "".join(f" \\\n    --config.objectives.main.{k}={v}" for k, v in row.knobs.items())
-  config = f"--config=configs/offline.py:objective={row.name}"
+  recipe = "reward" if "score" in row.reads else "offline"
+  config = f"--config=configs/{recipe}.py:objective={row.name}"
   return f"jaxpref train {config}{knobs} \\\n    --workdir=runs/{row.name}"
 
 

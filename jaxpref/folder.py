@@ -13,6 +13,9 @@ import pathlib
 from jaxpref import config as cfg
 from jaxpref.types import Refused
 
+# what a kill leaves in the middle of writing a file: `.NAME.PID`, and those of writer and tokenize
+LEFTOVERS = (".*.json.*[0-9]", ".*.npz.*[0-9]", ".probe.*[0-9]", ".tokenizer-*.tmp", "*.part")
+
 
 def write_json(path, value) -> None:
   """Writes JSON so that the file is always either the old or the new one, whole."""
@@ -48,13 +51,14 @@ def lines(path) -> list[dict]:
   return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines() if line]
 
 
-def claim(workdir, about: dict, *, proceed: bool = False) -> None:
-  """Takes a folder for a run, or refuses if another config has run there.
+def check(workdir, about: dict, *, proceed: bool = False) -> None:
+  """Refuses a folder where another config has run; writes nothing.
 
   Args:
-    workdir: the run's folder; made if absent.
-    about: content of `run.json`; its `config` is what must agree.
-    proceed: continue in spite of a difference, and store the new config.
+    workdir: the run's folder, which need not exist.
+    about: content of `run.json`; its `config` is what must agree, and where they are known the
+      hashes `tokenizer` and `data`.
+    proceed: continue in spite of another config or other data.
 
   Raises:
     Refused: the folder belongs to another config (with the differences), or holds other things.
@@ -72,8 +76,37 @@ def claim(workdir, about: dict, *, proceed: bool = False) -> None:
         f"{workdir} holds a run of another config ({told}{more}). Give another --workdir, or "
         "--proceed to continue that run with the new config."
       )
-  if old != about:
-    write_json(workdir / "run.json", about)
+  for name, remedy in (
+    ("tokenizer", "the same id would mean another text: put its tokenizer.json back"),
+    ("data", "they have changed: restore them, add --proceed to go on with the new ones"),
+  ):
+    there, here = (old or {}).get(name), about.get(name)
+    if there and here and there != here and not (name == "data" and proceed):
+      raise Refused(
+        f"the {name} of the run in {workdir} had the hash {there[:12]}, now it is {here[:12]}; "
+        f"{remedy}, or give another --workdir."
+      )
+
+
+def claim(workdir, about: dict, *, proceed: bool = False) -> None:
+  """Takes a folder for a run: `check`, then `run.json`; leftovers of a killed run are removed.
+
+  Args:
+    workdir: the run's folder; made if absent.
+    about: content of `run.json`.
+    proceed: as in `check`; stores the new config.
+
+  Raises:
+    Refused: as `check`.
+  """
+  workdir = pathlib.Path(workdir)
+  check(workdir, about, proceed=proceed)
+  workdir.mkdir(parents=True, exist_ok=True)
+  for leftover in (path for pattern in LEFTOVERS for path in workdir.glob(pattern)):
+    leftover.unlink(missing_ok=True)
+  old = read_json(workdir / "run.json") or {}
+  if old | about != old:
+    write_json(workdir / "run.json", old | about)
 
 
 def about(workdir) -> dict:
@@ -88,10 +121,10 @@ def about(workdir) -> dict:
   return found
 
 
-def finished(workdir) -> dict[str, float] | None:
-  """Final metrics of a finished run, or None."""
+def finished(workdir, steps: int) -> dict[str, float] | None:
+  """Final metrics of a run that has done so many steps, or None."""
   done = read_json(pathlib.Path(workdir) / "done.json")
-  return None if done is None else done["metrics"]
+  return None if done is None or done["step"] < steps else done["metrics"]
 
 
 def finish(workdir, step: int) -> dict[str, float]:

@@ -21,7 +21,8 @@ class Evaluation(NamedTuple):
   order: np.ndarray  # number of each of them in the data
   batch: int
   every: int
-  values: Callable  # jitted: (params, frozen, batch, key) -> (unreduced, sums and counts, kept)
+  values: Callable  # jitted: (params, frozen, batch, key) -> (unreduced, sums and counts)
+  reference: Callable  # jitted: (frozen, batch, key) -> what the metric reads of the reference
   kept: dict  # reference log-probabilities by batch number: the reference does not change
 
 
@@ -44,20 +45,26 @@ def make(name, section, rows, measure, measures, mesh) -> Evaluation:
   prepare.check(names, fn.__name__)
   want = frozenset(names) & frozenset(measures)
   ready = prepare.make(measure, names)
+  under = frozenset(n for n in names if n.startswith("ref_"))
+
+  @jax.jit
+  def reference(frozen, batch, key):
+    return {
+      k: v for k, v in prepare.make(measure, under)(None, frozen, batch, key).items() if k in under
+    }
 
   @jax.jit
   def values(params, frozen, batch, key):
     arrays = ready(params, frozen, batch, key)
-    kept = {k: v for k, v in arrays.items() if k.startswith("ref_")}
     arrays |= measure(params, arrays, want, key) if want else {}
     found = call.feed(fn, arrays)
-    return found, {k: update.counted(v, batch) for k, v in found.items()}, kept
+    return found, {k: update.counted(v, batch) for k, v in found.items()}
 
   parts = sharding.batch_parts(mesh)
   size = -(-min(section["batch"], len(rows)) // parts) * parts
   order = np.argsort([max(len(ids) for ids in row.ids) for row in rows], kind="stable")
   rows = [rows[i] for i in order]
-  return Evaluation(name, fn, rows, order, size, section["every"], values, {})
+  return Evaluation(name, fn, rows, order, size, section["every"], values, reference, {})
 
 
 def run(evaluation: Evaluation, params, frozen, key, parts) -> tuple[dict, dict]:
@@ -76,9 +83,11 @@ def run(evaluation: Evaluation, params, frozen, key, parts) -> tuple[dict, dict]
   sums: dict[str, np.ndarray] = {}
   each: dict[str, list] = {}
   for number, host in enumerate(parts.passes(evaluation.rows, evaluation.batch)):
-    batch = sharding.put(host, parts.mesh) | evaluation.kept.get(number, {})
-    found, counts, kept = evaluation.values(params, frozen, batch, key)
-    evaluation.kept[number] = kept
+    batch = sharding.put(host, parts.mesh)
+    if number not in evaluation.kept:
+      # a program of its own, so that the first pass and the later ones round alike
+      evaluation.kept[number] = evaluation.reference(frozen, batch, key)
+    found, counts = evaluation.values(params, frozen, batch | evaluation.kept[number], key)
     found, counts = jax.device_get((found, counts))
     real = host["weight"] > 0
     for name, (total, count) in counts.items():

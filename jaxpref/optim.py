@@ -124,4 +124,4 @@ def _freeze(chain, pattern, params):
 
 def global_norm(tree):
   """f32[]: Euclidean norm of all leaves together."""
-  return optax.global_norm(jax.tree.map(lambda x: x.astype(jnp.float32), tree))
+  return optax.tree.norm(jax.tree.map(lambda x: x.astype(jnp.float32), tree))

@@ -6,6 +6,7 @@ objectives, data and evaluations, each made from the signature of its function.
 
 from __future__ import annotations
 
+import dataclasses
 import importlib.util
 import pathlib
 
@@ -13,6 +14,8 @@ from ml_collections import config_dict
 
 from jaxpref import call, data, folder, metrics, optim
 from jaxpref import config as cfg
+from jaxpref.models import presets
+from jaxpref.models.transformer import Config
 from jaxpref.types import Refused
 
 FREE = ("objectives", "inner_objectives", "evals", "data.sets", "model", "rule", "warm")
@@ -29,7 +32,7 @@ def base() -> config_dict.ConfigDict:
   c.objectives = {}  # terms of the loss by name: cfg.term(objectives, "dpo")
   c.inner_objectives = {}  # terms of the inner step, for update rules that have one
   c.rule = {"fn": "gradient"}
-  c.model = {"kind": "language", "preset": "nano"}  # and any field of the model's Config
+  c.model = model("nano")
   c.init_from = ""  # folder of the run whose parameters this one starts from (and refers to)
   c.init_step = "last"  # last, best or a step
   c.tokenizer = {"kind": "bpe", "vocab": 2048, "path": ""}  # bytes, bpe or file (tokenizer.json)
@@ -38,6 +41,7 @@ def base() -> config_dict.ConfigDict:
     template="plain",  # how turns become tokens
     max_length=64,  # tokens of prompt and response together
     truncate="error",  # error, prompt, response or drop
+    on_error="error",  # bad lines of files: error, or skip, which counts and lists them
     buckets=(64,),  # lengths that batches are padded to; a compilation or two each
     group=0,  # rows of like length come together within so many batches; 0: not
   )
@@ -59,6 +63,24 @@ def base() -> config_dict.ConfigDict:
   return c
 
 
+def model(preset: str, *, kind: str = "language", **fields) -> dict:
+  """The section of a model: every field of its `Config` can be set, None leaves it to the preset.
+
+  Args:
+    preset: a shape of `jaxpref.models.presets`.
+    kind: in the room `models`.
+    **fields: of `transformer.Config`, such as `depth`, `dtype`, `remat`.
+  """
+  presets.language(preset, vocab=1, **fields)  # refuses unknown names
+  types = {"int": int, "float": float, "bool": bool, "str": str}
+  section = {
+    f.name: config_dict.placeholder(types[f.type])
+    for f in dataclasses.fields(Config)
+    if f.name != "vocab"  # the tokenizer's
+  }
+  return {"kind": kind, "preset": preset} | section | fields
+
+
 def data_set(name: str, *, split="train", mix_weight=1.0, limit=0, shape="", **knobs) -> dict:
   """The section of a data set.
 
@@ -67,8 +89,8 @@ def data_set(name: str, *, split="train", mix_weight=1.0, limit=0, shape="", **k
     split: which part of it.
     mix_weight: its share where several sets are mixed.
     limit: how many records at most; 0 takes all.
-    shape: `single` makes two labelled records of a pair, `pairs` and `list` change lists; empty
-      leaves records as they are.
+    shape: `best` keeps the preferred response alone, `single` makes two labelled records of a
+      pair, `pairs` and `list` change lists; empty leaves records as they are.
     **knobs: of the data set.
   """
   section = cfg.defaults(data, name, **knobs)
@@ -122,13 +144,19 @@ def _check_keys(expected, config, where):
 
 
 def warm(config):
-  """The config of the earlier stage: this one with the sections of `config.warm` in place."""
+  """The config of the earlier stage: this one with the sections of `config.warm` in place.
+
+  It trains on the preferred responses alone.
+  """
   stage = config.copy_and_resolve_references()
   with stage.unlocked():
     stage.warm = {}
     stage.init_from = ""
+    stage.checkpoint.metric = ""  # its end is what counts; and it may not have the metric
     for key, value in config.warm.items():
       stage[key] = value
+    for section in stage.data.sets.values():
+      section.shape = "best"
   return stage
 
 

@@ -40,11 +40,11 @@ from jaxpref import (
   writer,
 )
 from jaxpref import config as cfg
-from jaxpref.data import batches
+from jaxpref.data import batches, tokenize
 from jaxpref.types import Refused
 
 
-def run(config, workdir, *, recipe_config=None, proceed=False, corpus=None) -> dict[str, float]:
+def run(config, workdir, *, recipe_config=None, proceed=False, tokenizer=None) -> dict[str, float]:
   """Trains a config in a folder, from wherever that folder stands.
 
   Args:
@@ -52,7 +52,7 @@ def run(config, workdir, *, recipe_config=None, proceed=False, corpus=None) -> d
     workdir: the run's folder; made if absent.
     recipe_config: the recipe before command-line overrides, for the record.
     proceed: continue a folder whose config was another one.
-    corpus: encoded data, where the caller already has them.
+    tokenizer: the one to use, where the caller has it already.
 
   Returns:
     The final metrics: the last value of each in `metrics.jsonl`.
@@ -64,17 +64,40 @@ def run(config, workdir, *, recipe_config=None, proceed=False, corpus=None) -> d
   recipe.check(config)
   workdir = pathlib.Path(workdir)
   checkpoint.check_writable(workdir)
-  folder.claim(workdir, _about(config, recipe_config), proceed=proceed)
-  done = folder.finished(workdir)
+  about = _about(config, recipe_config)
+  folder.check(workdir, about, proceed=proceed)
+  done = folder.finished(workdir, config.steps)
   if done is not None:
     print(f"{workdir} is finished.", flush=True)
+    if not (workdir / "page.html").exists():  # killed between the two
+      page.write(workdir)
     return done
-  corpus = corpus or assemble.corpus(config, workdir)
+  corpus = assemble.corpus(config, workdir, tokenizer=tokenizer)
   parts = assemble.parts(config, corpus)
+  assemble.check_source(parts)
+  _check(parts, workdir)
+  about |= {"tokenizer": corpus.tokenizer.fingerprint, "data": corpus.digest}
+  folder.claim(workdir, about, proceed=proceed)
+  if not (workdir / "tokenizer.json").exists():
+    tokenize.save(corpus.tokenizer, workdir / "tokenizer.json")
   if config.warm:
-    run(recipe.warm(config), workdir / "warm", proceed=proceed, corpus=corpus)
+    run(recipe.warm(config), workdir / "warm", proceed=proceed, tokenizer=corpus.tokenizer)
   with jax.set_mesh(parts.mesh), _sigterm() as stop:
     return _train(parts, workdir, stop)
+
+
+def _check(parts, workdir) -> None:
+  """Builds what is built from the config alone, so that it is refused before anything is written.
+
+  Raises:
+    Refused: optimizer, update rule, a mesh that the parameters do not divide, too small a disk.
+  """
+  config = parts.config
+  shapes = jax.eval_shape(lambda: parts.module.init(jax.random.key(0), parts.model))
+  tx = optim.make(config.optim, config.steps, shapes)
+  sharding.params_shardings(shapes, parts.module.rules(parts.model), parts.mesh)
+  _step(parts, tx, None)
+  checkpoint.check_space(workdir, (shapes, jax.eval_shape(tx.init, shapes)))
 
 
 def _train(parts, workdir, stop) -> dict[str, float]:
@@ -84,7 +107,6 @@ def _train(parts, workdir, stop) -> dict[str, float]:
   shapes = jax.eval_shape(lambda: parts.module.init(key, parts.model))
   tx = optim.make(config.optim, config.steps, shapes)
   init, abstract, shardings = assemble.initial(parts, tx, key)
-  checkpoint.check_space(workdir, abstract)
   state = init()
   state = state.replace(params=assemble.start(parts, workdir, state.params, shardings.params))
   frozen = assemble.frozen(parts, state.params)
@@ -165,12 +187,13 @@ def _loop(job, state, extra, compiled):
       log.speed(now, speed.read(clock, now))
       told = []
     with speed.paused(clock):
-      if last or any(e.every and now % e.every == 0 for e in job.parts.evals.values()):
-        each = _look(job, state, now, latest)
+      due = last or any(e.every and now % e.every == 0 for e in job.parts.evals.values())
+      each = _look(job, state, now, latest) if due else {}
       if now % config.checkpoint.every == 0 or last or job.stop:
         told, fresh = told + _fetch(job, fresh), []
         log.flush()
-        checkpoint.save(job.keeper, now, state, {"told": told, "latest": latest}, latest)
+        own = {k: v for k, v in latest.items() if k.partition("/")[0] in each}
+        checkpoint.save(job.keeper, now, state, {"told": told, "latest": latest}, own)
     if job.stop and not last:
       checkpoint.wait(job.keeper)
       log.announce(f"SIGTERM: saved at step {now}. Run the same command again to go on.")
@@ -203,6 +226,7 @@ def _fetch(job, fresh) -> list[dict[str, float]]:
 def _not_finite(job, now, metrics, index):
   where = [batches.origin(job.parts.stream, i) for i in index[:5]]
   rows = f"; the examples: {', '.join(where)}" if where else "; no single example made it so"
+  checkpoint.wait(job.keeper)
   kept = checkpoint.steps(job.keeper)
   back = f"the checkpoint of step {kept[-1]} is kept" if kept else "there is no checkpoint yet"
   return (
@@ -324,5 +348,5 @@ def main(argv) -> None:
     proceed=flags.FLAGS.proceed,
   )
   width = max(map(len, final))
-  for name, value in final.items():
+  for name, value in sorted(final.items()):
     print(f"{name:{width}s} {value:.4g}")

@@ -66,3 +66,29 @@ def test_pair_rewards_and_logps_have_no_gradient_and_count_a_tie_as_wrong():
     grad = jax.grad(lambda r, fn=fn: sum(v.sum() for v in fn(r).values()))(reward)
     np.testing.assert_array_equal(grad, 0.0)
   np.testing.assert_array_equal(numerics.pair_logps(reward)["logps/rejected"], [-1.0, 2.0])
+
+
+def test_a_steady_sum_does_not_depend_on_order_or_on_zeros_around():
+  rng = np.random.default_rng(0)
+  x = rng.normal(-3.0, 2.0, (20, 700)).astype(np.float32)
+  exact = x.astype(np.float64).sum(-1)
+  plain = jax.jit(numerics.steady_sum)(x)
+  for other in (x[:, ::-1], rng.permuted(x, axis=1), np.pad(x, ((0, 0), (37, 91)))):
+    np.testing.assert_array_equal(jax.jit(numerics.steady_sum)(other), plain)
+  # correctly rounded: within half a unit in the last place, and a little for the rests
+  ulp = np.spacing(np.abs(exact).astype(np.float32))
+  assert (np.abs(plain - exact) <= 0.51 * ulp).all()
+
+
+def test_a_steady_sum_has_the_gradient_of_a_sum():
+  x = jnp.asarray([-5.31, 0.0, 2.7])
+  np.testing.assert_array_equal(jax.grad(numerics.steady_sum)(x), 1.0)
+
+
+def test_a_steady_sum_keeps_the_sign_of_a_long_small_difference():
+  """4096 tokens that differ by 1e-3 nats each way: catalogue 1, section 2, identity 12."""
+  noise = np.random.default_rng(1).choice([-1e-3, 1e-3], 4096).astype(np.float32)
+  base = np.full(4096, -2.0, np.float32)
+  got = numerics.steady_sum(jnp.asarray(base + noise)) - numerics.steady_sum(jnp.asarray(base))
+  want = (base + noise).astype(np.float64).sum() - base.astype(np.float64).sum()
+  assert np.sign(got) == np.sign(want) and abs(got - want) < 1e-3

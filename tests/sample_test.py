@@ -113,15 +113,21 @@ def test_equal_prompts_in_one_batch_get_different_samples_and_equal_keys_equal_o
 def test_greedy_decoding_equals_repeated_full_forward_passes(params, side):
   tokens, mask = _prompts(side)
   found = sample(params, CONFIG, tokens, mask, jax.random.key(0), max_new=5, temperature=0.0)
-  for row, n in enumerate(LENGTHS):
-    ids = list(tokens[row][mask[row] > 0])
-    for i in range(5):
-      now = jnp.asarray(ids)[None]
-      hidden = language.hidden_states(
-        params, CONFIG, now, jnp.ones_like(now, bool), jnp.arange(n + i)[None]
-      )
-      ids.append(int(language.logits(params, CONFIG, hidden[:, -1]).argmax()))
-    np.testing.assert_array_equal(found["tokens"][row], ids[n:])
+  lengths = np.asarray(LENGTHS)
+  ids = np.zeros((len(lengths), 10), np.int32)
+  for row, n in enumerate(lengths):
+    ids[row, :n] = tokens[row][mask[row] > 0]
+  place = np.broadcast_to(np.arange(10), ids.shape)
+  rows = np.arange(len(lengths))
+
+  @jax.jit
+  def likeliest(ids, length):
+    hidden = language.hidden_states(params, CONFIG, ids, place < length[:, None], place)
+    return language.logits(params, CONFIG, hidden[rows, length - 1]).argmax(-1)
+
+  for i in range(5):
+    ids[rows, lengths + i] = likeliest(ids, lengths + i)
+    np.testing.assert_array_equal(found["tokens"][:, i], ids[rows, lengths + i])
   np.testing.assert_array_equal(found["sampler_logp"], 0.0)
 
 

@@ -39,7 +39,7 @@ class Stream:
     order: `order[i]` is the row number of element i, for any i >= 0.
     seed: of the shuffle.
     batch: B, rows of a global batch.
-    buckets: T that may occur, increasing; R is T or half of it.
+    buckets: T that may occur, increasing; R is T, or half of it from 128 on.
     pad: id on padding.
     side: side of the padding.
     candidates: K, the most that a row has.
@@ -79,7 +79,8 @@ def make_stream(
     mix: share of each set, > 0, in any unit; 1 each if None. grain keeps the ratio to 1%.
     seed: of the shuffle.
     batch: B, rows of a global batch.
-    buckets: lengths T that a batch may have; R is half of T where that is enough, else T.
+    buckets: lengths T that a batch may have; R is half of T where that is enough
+      and T is at least 128, else T.
     pad: id on padding.
     side: side of the padding.
     mismatch: make `mismatch_*`, for KTO's baseline.
@@ -259,8 +260,8 @@ def _bucket(buckets, size):
 
 
 def _room(length, most):
-  """R: half of T where that is enough, else T; so a bucket has two shapes at most."""
-  return length // 2 if most <= length // 2 else length
+  """R: half of a long T where that is enough, else T; so a bucket has two shapes at most."""
+  return length // 2 if length >= 128 and most <= length // 2 else length
 
 
 def _check_mix(sets, mix):

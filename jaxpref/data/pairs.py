@@ -51,12 +51,17 @@ def to_pairs(records: Iterable[Record], *, how: str = "best_worst") -> list[Reco
 def to_single(records: Iterable[Record]) -> list[Record]:
   """Each pair to two records of one response, desirable (1) and undesirable (0), for KTO.
 
+  Records of one graded response are that already and stay as they are.
+
   Raises:
     Refused: a record that is no pair, or whose grades do not say which response is preferred.
   """
   out = []
   for record in records:
-    grades = _graded(record, 2)
+    grades = _graded(record, 1)
+    if len(grades) == 1:
+      out.append(record)
+      continue
     if len(grades) != 2 or grades[0] == grades[1]:
       raise Refused(
         f"{_place(record)} has {len(grades)} responses with grades {grades}; to_single takes pairs "
@@ -67,6 +72,11 @@ def to_single(records: Iterable[Record]) -> list[Record]:
       one = _select(record, (k,))
       out.append(dataclasses.replace(one, relevance=(desirable,), label=None, strength=None))
   return out
+
+
+def to_best(records: Iterable[Record]) -> list[Record]:
+  """Each record with its first response alone, the preferred one: data for supervised training."""
+  return [_select(r, (0,)) for r in records]
 
 
 def to_list(records: Iterable[Record]) -> list[Record]:

@@ -4,6 +4,7 @@ The functions listed here read arrays by their vocabulary names, so a config may
 `metrics.correlation` holds statistics over a whole sample, which are numbers, not arrays.
 """
 
+from jaxpref.metrics.likelihood import response_nll
 from jaxpref.metrics.ranking import (
   difficulty,
   flip_groups,
@@ -14,6 +15,7 @@ from jaxpref.metrics.ranking import (
   ranking_accuracy,
   reward_accuracy,
 )
+from jaxpref.metrics.score import score_accuracy
 
 __all__ = [
   "difficulty",
@@ -23,5 +25,7 @@ __all__ = [
   "order_accuracy",
   "pair_accuracy",
   "ranking_accuracy",
+  "response_nll",
   "reward_accuracy",
+  "score_accuracy",
 ]

@@ -44,7 +44,7 @@ def ranking_accuracy(logp, length):
     >>> print(right["ranking_accuracy"], right["ranking_accuracy_normalised"])
     [0.] [1.]
 
-  Reference: card, equation 1.
+  Reference: Chen et al. (2024); card, equation 1.
   """
   chex.assert_equal_shape([logp, length])
   chex.assert_shape(logp, (None, 2))
@@ -75,7 +75,7 @@ def reward_accuracy(logp, ref_logp):
     >>> print(right["reward_accuracy"], right["reward_ties"])
     [0.] [1.]
 
-  Reference: card, equation 4.
+  Reference: Chen et al. (2024); card, equation 4.
   """
   chex.assert_equal_shape([logp, ref_logp])
   chex.assert_shape(logp, (None, 2))
@@ -110,7 +110,7 @@ def pair_accuracy(logp, ref_logp, length, *, beta: float = 0.1):
     >>> print(held["rewards/accuracies"], held["logps/accuracies"], held["logps/minus_ref"])
     [1.] [0.] [0.]
 
-  Reference: card, equations 1 and 4; names as other trainers log them.
+  Reference: Chen et al. (2024); card, equations 1 and 4; names as other trainers log them.
   """
   chex.assert_equal_shape([logp, ref_logp, length])
   ranked = ranking_accuracy(logp, length)
@@ -157,7 +157,7 @@ def ideal_accuracy(ref_logp, label, *, beta: float = 0.1, floor: float = 0.001):
     >>> print(ideal_accuracy(ref, jnp.asarray([0.75, 0.75]))["ideal_accuracy"])
     [1. 0.]
 
-  Reference: card, equations 7 and 8 (Theorem 3.1, Corollary 3.3).
+  Reference: Chen et al. (2024); card, equations 7 and 8 (Theorem 3.1, Corollary 3.3).
   """
   chex.assert_shape(ref_logp, (None, 2))
   chex.assert_shape(label, (ref_logp.shape[0],))
@@ -186,7 +186,7 @@ def ideal_accuracy_normalised(ref_logp, length, label, *, beta: float = 0.1, flo
     >>> print(ideal_accuracy_normalised(-one, one, 0.9 * one[:, 0]))
     {'ideal_accuracy_normalised': Array([1.], dtype=float32)}
 
-  Reference: card, equation 8 with the length-normalised gap.
+  Reference: Chen et al. (2024); card, equation 8 with the length-normalised gap.
   """
   chex.assert_equal_shape([ref_logp, length])
   mean = average_logp(ref_logp, length)
@@ -214,7 +214,7 @@ def difficulty(ref_logp, *, beta: float = 0.1, gamma: float = 1.0):
     >>> print(f'{difficulty(jnp.asarray([[-5.0, 0.0]]))["difficulty/threshold"][0]:.6f}')
     0.474077
 
-  Reference: card, equation 10 (Theorem 4.1).
+  Reference: Chen et al. (2024); card, equation 10 (Theorem 4.1).
   """
   chex.assert_shape(ref_logp, (None, 2))
   gap = ref_logp[:, 1] - ref_logp[:, 0]
@@ -242,7 +242,7 @@ def flip_groups(logp, ref_logp):
     >>> print(groups["flips/wrong_right"])
     [1.]
 
-  Reference: card, equation 12.
+  Reference: Chen et al. (2024); card, equation 12.
   """
   chex.assert_equal_shape([logp, ref_logp])
   chex.assert_shape(logp, (None, 2))
@@ -279,7 +279,7 @@ def order_accuracy(logp, length, relevance):
     >>> print(right["order_accuracy"], f'{right["order_pairs"][0]:.3f}')
     [0.] 0.667
 
-  Reference: card, equation 3.
+  Reference: Chen et al. (2024); card, equation 3.
   """
   chex.assert_equal_shape([logp, length, relevance])
   asked = (relevance[:, :, None] > relevance[:, None, :]).astype(jnp.float32)

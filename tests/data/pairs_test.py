@@ -32,6 +32,17 @@ def test_a_pair_becomes_one_desirable_and_one_undesirable_response():
     assert all(s.group == 3 and s.label is None and len(s.aspects) == 1 for s in singles)
 
 
+def test_single_responses_stay_as_they_are_beside_pairs():
+  single = Record("q", ("a",), (0.0,), weight=2.0)
+  assert pairs.to_single([single, PAIR])[0] is single and len(pairs.to_single([single, PAIR])) == 3
+
+
+def test_the_best_response_alone_is_the_first_with_all_that_goes_along():
+  one, two = pairs.to_best([PAIR, Record("q", ("a", "b"))])
+  assert (one.responses, one.relevance, one.aspects) == (("a",), (1.0,), ({"x": 1},))
+  assert two.responses == ("a",) and two.relevance is None
+
+
 def test_a_list_gathers_the_responses_of_a_prompt_best_first():
   records = [
     Record("q", ("a", "b"), (1.0, 0.0)),

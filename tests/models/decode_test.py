@@ -7,6 +7,9 @@ import transformer_by_hand as by_hand
 from jaxpref.models import language
 from jaxpref.types import Refused
 
+_prefill = jax.jit(language.prefill, static_argnums=(1, 5))
+_step = jax.jit(language.step, static_argnums=1)
+
 
 def _prompts(lengths, width, side):
   pairs = [(p, []) for p, _ in by_hand.rows(lengths=[(n, 0) for n in lengths])]
@@ -21,10 +24,9 @@ def test_decoding_with_the_cache_equals_a_full_pass_in_float64_numpy(name, side)
   params = by_hand.busy(language.init(jax.random.key(1), config))
   prompts, batch = _prompts((2, 5, 1), 5, side)
   more = np.random.default_rng(3).integers(0, config.vocab, (3, 4)).astype(np.int32)
-  logits, cache = language.prefill(
+  logits, cache = _prefill(
     params, config, batch["tokens"], batch["prompt_mask"] > 0, batch["position"], 9
   )
-  step = jax.jit(lambda c, t: language.step(params, config, c, t))
   for i in range(5):
     found = jax.nn.log_softmax(logits, -1)
     for row, prompt in enumerate(prompts):
@@ -32,7 +34,7 @@ def test_decoding_with_the_cache_equals_a_full_pass_in_float64_numpy(name, side)
       np.testing.assert_allclose(found[row, : config.vocab], wanted, rtol=2e-5, atol=2e-5)
       np.testing.assert_array_equal(jnp.exp(found[row, config.vocab :]), 0.0)
     if i < 4:
-      logits, cache = step(cache, more[:, i])
+      logits, cache = _step(params, config, cache, more[:, i])
 
 
 def test_a_cache_without_room_for_the_prompt_is_refused():

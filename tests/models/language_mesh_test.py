@@ -7,7 +7,12 @@ from jaxpref import sharding
 from jaxpref.models import language, reward
 from jaxpref.types import Refused
 
-MESHES = [{"fsdp": 8}, {"data": 2, "fsdp": 4}, {"data": 2, "fsdp": 2, "tensor": 2}]
+CASES = [  # mesh, tied, depth (5 is scanned, 2 unrolled), scored
+  ({"fsdp": 8}, True, 2, False),
+  ({"data": 2, "fsdp": 4}, False, 5, True),
+  ({"data": 2, "fsdp": 2, "tensor": 2}, True, 2, True),
+  ({"data": 2, "fsdp": 2, "tensor": 2}, False, 5, False),
+]
 
 
 def _config(**changes):
@@ -19,10 +24,8 @@ def _names(tree):
   return {sharding.path_name(path) for path, _ in jax.tree_util.tree_leaves_with_path(tree)}
 
 
-@pytest.mark.parametrize("sizes", MESHES, ids=str)
-@pytest.mark.parametrize("scored", [False, True])
-@pytest.mark.parametrize("tied,depth", [(True, 2), (False, 5)])
-def test_loss_and_gradients_on_a_mesh_equal_those_of_one_device(sizes, scored, tied, depth):
+@pytest.mark.parametrize("sizes,tied,depth,scored", CASES)
+def test_loss_and_gradients_on_a_mesh_equal_those_of_one_device(sizes, tied, depth, scored):
   config = _config(tied=tied, depth=depth, remat="dots")
   params = by_hand.busy(language.init(jax.random.key(0), config))
   pairs = by_hand.rows(100, lengths=((3, 4), (5, 2), (1, 6), (2, 2)) * 4)
@@ -32,7 +35,6 @@ def test_loss_and_gradients_on_a_mesh_equal_those_of_one_device(sizes, scored, t
     found = language.measure(p, b, config, {"logp", "entropy"})
     return found["logp"].sum() + found["entropy"].sum()
 
-  # not jit's cache of the same function: the mesh is part of the trace
   value, grads = jax.jit(jax.value_and_grad(loss))(params, batch)
   mesh = sharding.make_mesh(**sizes)
   places = sharding.params_shardings(params, language.rules(config), mesh)

@@ -6,6 +6,8 @@ import transformer_by_hand as by_hand
 from jaxpref.models import reward
 from jaxpref.types import Refused
 
+_measure = jax.jit(reward.measure, static_argnames=("config", "want"))
+
 
 def _model():
   config = by_hand.variants()["qwen2"]
@@ -17,7 +19,7 @@ def test_score_is_the_head_on_the_last_response_token_wherever_padding_stands(si
   config, params = _model()
   pairs = by_hand.rows()
   batch = by_hand.batch(pairs, total=12, side=side, junk=11)
-  found = reward.measure(params, batch, config, {"score", "length"})
+  found = _measure(params, batch, config, frozenset({"score", "length"}))
   assert set(found) == {"score", "length"} and found["score"].dtype == np.float32
   head = np.asarray(params["score"], np.float64)
   for i, (prompt, response) in enumerate(pairs):
@@ -32,9 +34,9 @@ def test_real_tokens_behind_the_last_counted_one_change_no_score():
   cut = dict(batch, mask=batch["mask"].copy(), prompt_mask=batch["prompt_mask"].copy())
   place = np.flatnonzero(batch["mask"][0, 0])[-1]
   cut["mask"][0, 0, place] = 0
-  shorter = reward.measure(params, cut, config, {"score"})["score"]
+  shorter = _measure(params, cut, config, frozenset({"score"}))["score"]
   cut["prompt_mask"][0, 0, place] = 1  # a real token that is only context
-  longer = reward.measure(params, cut, config, {"score"})["score"]
+  longer = _measure(params, cut, config, frozenset({"score"}))["score"]
   np.testing.assert_allclose(longer, shorter, rtol=1e-5, atol=1e-6)
 
 
@@ -46,7 +48,7 @@ def test_a_new_model_scores_zero_and_its_head_gets_a_gradient():
   def total(p):
     return reward.measure(p, batch, config, {"score"})["score"][:, 0].sum()
 
-  value, grads = jax.value_and_grad(total)(params)
+  value, grads = jax.jit(jax.value_and_grad(total))(params)
   assert value == 0.0 and np.abs(grads["score"]).max() > 0.1
 
 
@@ -57,7 +59,7 @@ def test_candidates_without_tokens_score_zero_and_get_no_gradient():
   def total(p):
     return reward.measure(p, batch, config, {"score"})["score"].sum()
 
-  value, grads = jax.value_and_grad(total)(params)
+  value, grads = jax.jit(jax.value_and_grad(total))(params)
   assert value == 0.0
   for leaf in jax.tree.leaves(grads):
     np.testing.assert_array_equal(leaf, 0.0)
