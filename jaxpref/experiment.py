@@ -131,14 +131,38 @@ def with_seed(cell: Cell, seed: int):
   return config
 
 
+def source(module: ModuleType, cell: Cell) -> list[str]:
+  """Name and hash of the file of the cell's own `run`; empty if it is `train.run`."""
+  own = runner(module, cell)
+  if own is None:
+    return []
+  text = pathlib.Path(inspect.getsourcefile(own)).read_bytes()
+  return [own.__qualname__, hashlib.sha256(text).hexdigest()]
+
+
+def settings(cell: Cell) -> dict:
+  """The cell's config as plain dicts, without a seed of its own."""
+  return cfg.plain(with_seed(cell, 0))
+
+
 def digest(module: ModuleType, cell: Cell) -> str:
   """16 hex digits that name a cell: of its config without the seed, and of its own `run`."""
-  about = {"config": cfg.plain(with_seed(cell, 0))}
-  own = runner(module, cell)
-  if own is not None:
-    source = pathlib.Path(inspect.getsourcefile(own)).read_bytes()
-    about["run"] = [own.__qualname__, hashlib.sha256(source).hexdigest()]
-  return cfg.digest(about)
+  return cfg.digest({"config": settings(cell), "run": source(module, cell)})
+
+
+def current(module: ModuleType, cell: Cell, entry: dict) -> bool:
+  """Whether an entry of results.json is of this cell: the same `run` and the same config.
+
+  Keys that the recipe has gained since and that stand at their default (`recipe.base`) do not
+  count; a key that has gone, another value or another default does.
+  """
+  from jaxpref import recipe  # late: it imports the data room
+
+  gained = cfg.flat(recipe.base())
+  changes = cfg.diff(entry["settings"], settings(cell))
+  old = cfg.flat(entry["settings"])
+  harmless = all(k not in old and k in gained and new == gained[k] for k, _, new in changes)
+  return harmless and entry["run"] == source(module, cell)
 
 
 def runs(module, root, key: str, cells: Iterable[Cell], seeds: int = 0) -> list[Run]:
@@ -200,7 +224,7 @@ def execute(module: ModuleType, run: Run) -> dict:
   return result
 
 
-def gather(group: list[Run]) -> dict | None:
+def gather(module: ModuleType, group: list[Run]) -> dict | None:
   """One entry of results.json from the finished runs of one cell; None if there are none.
 
   Raises:
@@ -220,6 +244,8 @@ def gather(group: list[Run]) -> dict | None:
     "row": group[0].cell.row,
     "column": group[0].cell.column,
     "config": group[0].digest,
+    "settings": settings(group[0].cell),
+    "run": source(module, group[0].cell),
     "seeds": list(found),
     "values": {k: list(v.values()) for k, v in by_metric.items()},
     "mean": {k: float(v) for k, v in measured.items()},
@@ -238,21 +264,24 @@ def stored(root, key: str) -> dict:
   return folder.read_json(results_path(root, key)) or {"experiment": key, "scales": {}}
 
 
-def write_results(root, key: str, scale: str, groups: list[list[Run]]) -> dict:
+def write_results(module, root, key: str, scale: str, groups: list[list[Run]]) -> dict:
   """Writes results.json: every cell that has finished runs here, or else its earlier entry.
 
-  An earlier entry stays only if its config is still the cell's: a table never mixes configs.
+  An earlier entry stays only if it is `current`: a table never mixes configs.
 
   Returns:
     The scale's part of the file.
   """
   everything = stored(root, key)
   before = everything["scales"].get(scale, {}).get("cells", [])
-  kept = {(c["row"], c["column"], c["config"]): c for c in before}
+  kept = {(c["row"], c["column"]): c for c in before}
   entries = []
   for group in groups:
-    place = (group[0].cell.row, group[0].cell.column, group[0].digest)
-    entries.append(gather(group) or kept.get(place))
+    cell = group[0].cell
+    earlier = kept.get((cell.row, cell.column))
+    if earlier is not None and not current(module, cell, earlier):
+      earlier = None
+    entries.append(gather(module, group) or earlier)
   everything["scales"][scale] = {"cells": [e for e in entries if e is not None]}
   folder.write_json(results_path(root, key), everything)
   return everything["scales"][scale]
@@ -315,8 +344,8 @@ def sweep(root, key, *, scale="tiny", only="", seeds=0, dry=False, fresh=False) 
       shutil.rmtree(run.workdir)
     print(f"[{number}/{len(chosen)}] {_place(run.cell)}, seed {run.seed} ...", flush=True)
     print(f"  {execute(module, run)['seconds']} s", flush=True)
-    write_results(root, key, scale, groups)
-  return report(module, scale, write_results(root, key, scale, groups))
+    write_results(module, root, key, scale, groups)
+  return report(module, scale, write_results(module, root, key, scale, groups))
 
 
 def _rows(only, rows):

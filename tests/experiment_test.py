@@ -6,8 +6,9 @@ import subprocess
 
 import pytest
 from absl import flags
+from ml_collections import config_dict
 
-from jaxpref import experiment, folder, report
+from jaxpref import experiment, folder, recipe, report
 from jaxpref.types import Refused
 
 SOURCE = """
@@ -106,6 +107,23 @@ def test_a_cells_folder_is_named_by_its_config_and_seed(root):
   assert experiment.digest(changed, next(iter(changed.cells("tiny")))) != heads[0].digest
 
 
+def test_an_entry_is_current_unless_a_value_or_the_run_changed(root):
+  experiment.sweep(root, "coin_toss")
+  module = experiment.load(root, "coin_toss")
+  heads = experiment.declared(module, "tiny")[0]
+  entry = experiment.stored(root, "coin_toss")["scales"]["tiny"]["cells"][0]
+  changed = lambda **values: heads._replace(config=config_dict.ConfigDict(values))
+  now = heads.config.to_dict()
+  assert experiment.current(module, heads, entry)
+  assert experiment.current(module, changed(**now, steps=recipe.base().steps), entry)
+  assert not experiment.current(module, changed(**now, steps=recipe.base().steps + 1), entry)
+  assert not experiment.current(module, changed(**now, flip=0.2), entry)
+  assert not experiment.current(module, changed(**(now | {"bias": 0.6})), entry)
+  assert not experiment.current(module, changed(seed=0, bias=0.7), entry)
+  _edit(root, "0.01 * config.seed", "0.02 * config.seed")
+  assert not experiment.current(experiment.load(root, "coin_toss"), heads, entry)
+
+
 def test_results_hold_everything_that_made_them(root):
   experiment.sweep(root, "coin_toss", only="heads")
   (cell,) = json.loads(experiment.results_path(root, "coin_toss").read_text())["scales"]["tiny"][
@@ -115,7 +133,8 @@ def test_results_hold_everything_that_made_them(root):
   assert cell["values"] == {"share": [0.7, 0.71, 0.72]}
   assert abs(cell["mean"]["share"] - 0.71) < 1e-15
   assert abs(cell["se"]["share"] - 0.01 / 3**0.5) < 1e-15
-  assert set(cell) >= {"config", "seconds", "backend", "jaxpref", "jax", "date"}
+  assert cell["settings"] == {"seed": 0, "bias": 0.7, "scale": "tiny"}
+  assert set(cell) >= {"config", "run", "seconds", "backend", "jaxpref", "jax", "date"}
   assert len(cell["seconds"]) == 3 and cell["backend"] == "cpu"
 
 
