@@ -7,7 +7,7 @@ import pytest
 
 ROOT = pathlib.Path(__file__).parent.parent
 LAYERS = (
-  "types vocabulary numerics call config sharding folder",
+  "types vocabulary numerics call config sharding folder allocator",
   "kernels",
   "objectives metrics advantages selectors reduce",
   "models data",

@@ -2,11 +2,11 @@
 
   python tests/soak/kill.py --kills=20
 
-One run goes undisturbed. Then the same command runs in another folder and is killed with SIGKILL at
-a random moment (while it starts, trains, evaluates, samples or saves) and started again, until it is
-done; then the next folder, until there were so many kills. Every finished folder must hold the
-metrics, samples and wrong pairs of the undisturbed one, byte for byte, those of the warm start too,
-and no leftovers. Exit code 1 on any difference.
+One run goes undisturbed. Then the same command runs in another folder and is killed with SIGKILL
+at a random moment (while it starts, trains, evaluates, samples or saves) and started again, until
+it is done; then the next folder, until there were so many kills. Every finished folder must hold
+the metrics, samples and wrong pairs of the undisturbed one, byte for byte, those of the warm start
+too, and no leftovers. Exit code 1 on any difference.
 """
 
 import argparse
