@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 import pathlib
 from typing import Any, NamedTuple
@@ -83,6 +84,18 @@ def corpus(config, workdir, *, training: bool = True, tokenizer=None) -> Corpus:
 
   sets = {k: rows(v) for k, v in records.items()}
   return Corpus(tokenizer, template, sets, {k: rows(v) for k, v in heldouts.items()}, _digest(sets))
+
+
+def preferred(main: Corpus) -> Corpus:
+  """The preferred responses of training data, without evaluations: what a warm start trains on."""
+  first = lambda row: dataclasses.replace(
+    row,
+    ids=row.ids[:1],
+    counted=row.counted[:1],
+    relevance=None if row.relevance is None else row.relevance[:1],
+  )
+  sets = {k: [first(row) for row in rows] for k, rows in main.sets.items()}
+  return Corpus(main.tokenizer, main.template, sets, {}, _digest(sets))
 
 
 SHAPES = {

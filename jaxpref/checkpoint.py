@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import contextlib
 import io
+import logging
 import os
 import pathlib
 import shutil
@@ -51,6 +52,8 @@ def open_folder(workdir, *, metric: str = "", mode: str = "max", reading=False) 
     Refused: the folder cannot be written.
   """
   ocp = _orbax()
+  # a save between two evaluations has no metric; that is meant
+  logging.getLogger("absl").addFilter(_no_metric_is_fine)
   folder = pathlib.Path(workdir).resolve() / "checkpoints"
   try:
     folder.mkdir(parents=True, exist_ok=True)
@@ -74,6 +77,10 @@ def open_folder(workdir, *, metric: str = "", mode: str = "max", reading=False) 
   handlers = {"state": ocp.StandardCheckpointHandler(), "extra": ocp.JsonCheckpointHandler()}
   manager = ocp.CheckpointManager(folder, options=options, item_handlers=handlers)
   return Keeper(manager, folder, metric, mode)
+
+
+def _no_metric_is_fine(record) -> bool:
+  return "tracked_metric" not in record.getMessage()
 
 
 def save(keeper: Keeper, step: int, state, extra: dict, metrics: dict) -> None:

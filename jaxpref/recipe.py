@@ -157,6 +157,8 @@ def warm(config):
       stage[key] = value
     for section in stage.data.sets.values():
       section.shape = "best"
+    if not stage.evals:
+      stage.checkpoint.metric = ""
   return stage
 
 

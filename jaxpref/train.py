@@ -44,7 +44,7 @@ from jaxpref.data import batches, tokenize
 from jaxpref.types import Refused
 
 
-def run(config, workdir, *, recipe_config=None, proceed=False, tokenizer=None) -> dict[str, float]:
+def run(config, workdir, *, recipe_config=None, proceed=False, corpus=None) -> dict[str, float]:
   """Trains a config in a folder, from wherever that folder stands.
 
   Args:
@@ -52,7 +52,7 @@ def run(config, workdir, *, recipe_config=None, proceed=False, tokenizer=None) -
     workdir: the run's folder; made if absent.
     recipe_config: the recipe before command-line overrides, for the record.
     proceed: continue a folder whose config was another one.
-    tokenizer: the one to use, where the caller has it already.
+    corpus: encoded data, where the caller has them already.
 
   Returns:
     The final metrics: the last value of each in `metrics.jsonl`.
@@ -72,7 +72,7 @@ def run(config, workdir, *, recipe_config=None, proceed=False, tokenizer=None) -
     if not (workdir / "page.html").exists():  # killed between the two
       page.write(workdir)
     return done
-  corpus = assemble.corpus(config, workdir, tokenizer=tokenizer)
+  corpus = corpus or assemble.corpus(config, workdir)
   parts = assemble.parts(config, corpus)
   assemble.check_source(parts)
   _check(parts, workdir)
@@ -81,7 +81,12 @@ def run(config, workdir, *, recipe_config=None, proceed=False, tokenizer=None) -
   if not (workdir / "tokenizer.json").exists():
     tokenize.save(corpus.tokenizer, workdir / "tokenizer.json")
   if config.warm:
-    run(recipe.warm(config), workdir / "warm", proceed=proceed, tokenizer=corpus.tokenizer)
+    stage = recipe.warm(config)
+    if stage.evals or "data" in config.warm:
+      shared = assemble.corpus(stage, workdir / "warm", tokenizer=corpus.tokenizer)
+    else:
+      shared = assemble.preferred(corpus)
+    run(stage, workdir / "warm", proceed=proceed, corpus=shared)
   with jax.set_mesh(parts.mesh), _sigterm() as stop:
     return _train(parts, workdir, stop)
 
