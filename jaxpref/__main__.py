@@ -119,8 +119,10 @@ def _help(module, own):
 
 
 def _refuse(name, sentence):
-  title = f"jaxpref {name}".strip()
-  print(f"{title}: {str(sentence).strip()}", file=sys.stderr)
+  title, text = f"jaxpref {name}".strip(), str(sentence).strip()
+  stop = "" if text.endswith((".", "?", "!")) else "."
+  print(f"{title}: {text}{stop}", file=sys.stderr, flush=True)
+  sys.stderr = open(os.devnull, "w")  # what threads say about their end is not for the user
   sys.exit(2)
 
 

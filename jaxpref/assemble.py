@@ -11,7 +11,18 @@ from typing import Any, NamedTuple
 
 import jax
 
-from jaxpref import call, checkpoint, folder, heldout, models, objectives, prepare, sharding, update
+from jaxpref import (
+  call,
+  checkpoint,
+  folder,
+  heldout,
+  models,
+  objectives,
+  prepare,
+  reduce,
+  sharding,
+  update,
+)
 from jaxpref import config as cfg
 from jaxpref.data import batches, chat, encode, pairs, read, tokenize
 from jaxpref.models import presets
@@ -146,6 +157,11 @@ def terms(section) -> tuple[update.Term, ...]:
     fn = cfg.resolve(objectives, s)
     prepare.check(call.needs(fn), fn.__name__)
     weight, mode = s.get("term_weight", 1.0), s.get("reduce", "")
+    if mode and mode not in reduce.MODES:
+      raise Refused(
+        f"objectives.{name}.reduce has no {mode!r}. {call.nearest(mode, reduce.MODES)}"
+        f"It has: {', '.join(reduce.MODES)}."
+      )
     out.append(update.Term(name, fn, weight, mode, s.get("reduce_constant", 0.0)))
   return tuple(out)
 

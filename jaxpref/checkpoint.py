@@ -9,6 +9,7 @@ that restores: another mesh or number of devices is no matter.
 from __future__ import annotations
 
 import contextlib
+import io
 import os
 import pathlib
 import shutil
@@ -117,7 +118,7 @@ def _told(keeper, step):
     free = shutil.disk_usage(keeper.folder).free / 2**20
     remedy = f"the disk is full ({free:.1f} MiB free); free some space" if full else "see to it"
     raise Refused(
-      f"could not save the checkpoint of step {step} to {keeper.folder}: {text.splitlines()[0]}; "
+      f"could not save the checkpoint of step {step} to {keeper.folder}: {_short(error)}; "
       f"{remedy} and run the same command again: it resumes from the last whole checkpoint."
     ) from error
 
@@ -178,7 +179,8 @@ def restore(keeper: Keeper, step: int, abstract, shardings) -> tuple[Any, dict]:
   _compare(keeper, step, target)
   args = ocp.args.Composite(state=ocp.args.StandardRestore(target), extra=ocp.args.JsonRestore())
   try:
-    found = keeper.manager.restore(step, args=args)
+    with contextlib.redirect_stderr(io.StringIO()):  # a failed read makes its threads complain
+      found = keeper.manager.restore(step, args=args)
   except (ValueError, KeyError, OSError, TypeError) as error:
     raise Refused(_damaged(keeper, step, error)) from error
   wrap = lambda x, a: jax.random.wrap_key_data(x) if _is_key(a) else x
@@ -187,11 +189,16 @@ def restore(keeper: Keeper, step: int, abstract, shardings) -> tuple[Any, dict]:
 
 def _damaged(keeper, step, error):
   others = [s for s in steps(keeper) if s != step]
-  advice = f"remove that folder to resume from step {others[-1]}" if others else "start afresh"
+  resume = f"resume from step {others[-1]}" if others else "start afresh"
   return (
-    f"the checkpoint {keeper.folder / str(step)} cannot be read ({str(error).splitlines()[0]}): it "
-    f"is truncated or was not written by jaxpref; {advice}."
+    f"the checkpoint {keeper.folder / str(step)} cannot be read ({_short(error)}): it is truncated "
+    f"or was not written by jaxpref; remove that folder to {resume}."
   )
+
+
+def _short(error):
+  text = (str(error) or type(error).__name__).splitlines()[0]
+  return text if len(text) <= 200 else text[:197] + "..."
 
 
 def _stored(keeper, step):
@@ -325,6 +332,6 @@ def check_space(workdir, abstract) -> None:
   need, free = 2 * bytes_needed(abstract), shutil.disk_usage(folder).free
   if need > free:
     raise Refused(
-      f"the workdir {folder} has {free / 2**20:.0f} MiB free; two checkpoints of this run take "
-      f"{need / 2**20:.0f} MiB. Free some space or give another --workdir."
+      f"the workdir {folder} has {free / 2**20:.1f} MiB free; two checkpoints of this run take "
+      f"{need / 2**20:.1f} MiB. Free some space or give another --workdir."
     )

@@ -104,7 +104,9 @@ def claim(workdir, about: dict, *, proceed: bool = False) -> None:
   workdir.mkdir(parents=True, exist_ok=True)
   for leftover in (path for pattern in LEFTOVERS for path in workdir.glob(pattern)):
     leftover.unlink(missing_ok=True)
-  write_json(workdir / "run.json", about)
+  old = read_json(workdir / "run.json") or {}
+  if old | about != old:
+    write_json(workdir / "run.json", old | about)
 
 
 def about(workdir) -> dict:

@@ -75,6 +75,7 @@ def run(config, workdir, *, recipe_config=None, proceed=False, corpus=None) -> d
   corpus = corpus or assemble.corpus(config, workdir)
   parts = assemble.parts(config, corpus)
   assemble.check_source(parts)
+  _check(parts, workdir)
   about |= {"tokenizer": corpus.tokenizer.fingerprint, "data": corpus.digest}
   folder.claim(workdir, about, proceed=proceed)
   if not (workdir / "tokenizer.json").exists():
@@ -85,6 +86,20 @@ def run(config, workdir, *, recipe_config=None, proceed=False, corpus=None) -> d
     return _train(parts, workdir, stop)
 
 
+def _check(parts, workdir) -> None:
+  """Builds what is built from the config alone, so that it is refused before anything is written.
+
+  Raises:
+    Refused: optimizer, update rule, a mesh that the parameters do not divide, too small a disk.
+  """
+  config = parts.config
+  shapes = jax.eval_shape(lambda: parts.module.init(jax.random.key(0), parts.model))
+  tx = optim.make(config.optim, config.steps, shapes)
+  sharding.params_shardings(shapes, parts.module.rules(parts.model), parts.mesh)
+  _step(parts, tx, None)
+  checkpoint.check_space(workdir, (shapes, jax.eval_shape(tx.init, shapes)))
+
+
 def _train(parts, workdir, stop) -> dict[str, float]:
   """Everything that compiles: state, frozen parameters, the loop, the end."""
   config = parts.config
@@ -92,7 +107,6 @@ def _train(parts, workdir, stop) -> dict[str, float]:
   shapes = jax.eval_shape(lambda: parts.module.init(key, parts.model))
   tx = optim.make(config.optim, config.steps, shapes)
   init, abstract, shardings = assemble.initial(parts, tx, key)
-  checkpoint.check_space(workdir, abstract)
   state = init()
   state = state.replace(params=assemble.start(parts, workdir, state.params, shardings.params))
   frozen = assemble.frozen(parts, state.params)

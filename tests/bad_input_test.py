@@ -1,4 +1,4 @@
-"""What cannot be used is refused: one sentence, exit code 2, before anything compiles or is written.
+"""What cannot be used is refused: one sentence, exit code 2, nothing compiled or written before.
 
 Every case goes through the command line, `jaxpref train`, in a process of its own.
 """
@@ -8,25 +8,21 @@ import json
 import os
 import shutil
 import subprocess
-import sys
 
 import commands
 import pytest
 
 RECIPE = "--config=tests/small_run.py"
-QUICK = ("--config.samples.count=0", "--config.steps=4", "--config.evals.heldout.data.limit=8")
-PAIR = {"prompt": "2 + 2 =", "chosen": " 4", "rejected": " 5"}
+STEPS = "--config.steps=4"
+PAIR = {"prompt": "2 + 2 =", "chosen": " 4", "rejected": " no"}
 OBJECTIVE = """
-import os, jax.numpy as jnp
+import os
+import jax.numpy as jnp
 from jaxpref import objectives
 
 def nan_in_two_rows(logp, ref_logp, index):
   loss, metrics = objectives.dpo(logp, ref_logp)
   return jnp.where((index == 3) | (index == 5), jnp.nan, loss), metrics
-
-def nan_later(logp, ref_logp, length):
-  loss, metrics = objectives.dpo(logp, ref_logp)
-  return jnp.where(logp[:, 0] > ref_logp[:, 0] + 5.0, jnp.nan, loss), metrics
 
 def fills_the_disk(logp, ref_logp):
   disk = open("disk_name").read()
@@ -57,22 +53,22 @@ def _files(folder):
   return {str(p): p.read_bytes() for p in sorted(folder.rglob("*")) if p.is_file()}
 
 
-def _refused(outcome, *words, compiled=0):
+def _refused(outcome, *words):
   """Asserts one sentence with these words, no traceback, exit code 2, and no compilation."""
   assert outcome.code == 2, outcome
   assert "Traceback" not in outcome.err and outcome.err.count("\n") == 1, outcome.err
   assert outcome.err.startswith("jaxpref train: ") and outcome.err.endswith(".\n"), outcome.err
   for word in words:
     assert word in outcome.err, (word, outcome.err)
-  if compiled is not None:
-    assert outcome.compiled == compiled, outcome
+  if outcome.compiled is not None:
+    assert outcome.compiled == 0, outcome
 
 
 LINES = {
   "malformed JSON": ('{"prompt": "a", ', ["is not JSON", "Write one object per line"]),
   "a missing field": ('{"prompt": "a", "chosen": "b"}', ["rejected"]),
   "an empty response": (json.dumps(PAIR | {"chosen": ""}), ["chosen", "empty"]),
-  "chosen equal to rejected": (json.dumps(PAIR | {"chosen": " 5"}), ["chosen", "rejected"]),
+  "chosen equal to rejected": (json.dumps(PAIR | {"chosen": " no"}), ["chosen", "rejected"]),
   "a wrong type": (json.dumps(PAIR | {"chosen": 4}), ["chosen", "4"]),
   "invalid UTF-8": (b'{"prompt": "\xff"}', ["not valid UTF-8", "0xff", "Save the file as UTF-8"]),
   "a list": ('["a", "b"]', ["object"]),
@@ -87,7 +83,9 @@ LINES = {
 def test_a_bad_line_is_refused_by_file_and_line(case, jaxpref, tmp_path):
   line, words = LINES[case]
   path = _data(tmp_path, line)
-  out = jaxpref("train", f"{RECIPE}:path={path}", f"--workdir={tmp_path}/run", *NO_LIMIT)
+  out = jaxpref(
+    "train", f"{RECIPE}:evals=False,path={path}", f"--workdir={tmp_path}/run", *NO_LIMIT
+  )
   _refused(out, f"{path}:21", *words)
   assert not (tmp_path / "run" / "run.json").exists()
 
@@ -97,10 +95,10 @@ NO_LIMIT = ("--config.data.sets.main.limit=0",)
 
 def test_an_empty_file_and_one_that_is_not_there_are_refused(jaxpref, tmp_path):
   path = tmp_path / "pairs.jsonl"
-  out = jaxpref("train", f"{RECIPE}:path={path}", f"--workdir={tmp_path}/run")
+  out = jaxpref("train", f"{RECIPE}:evals=False,path={path}", f"--workdir={tmp_path}/run")
   _refused(out, str(path), "does not exist")
   path.write_text("\n")
-  out = jaxpref("train", f"{RECIPE}:path={path}", f"--workdir={tmp_path}/run")
+  out = jaxpref("train", f"{RECIPE}:evals=False,path={path}", f"--workdir={tmp_path}/run")
   _refused(out, str(path), "is empty")
 
 
@@ -108,9 +106,9 @@ def test_one_bad_line_in_ten_thousand_is_an_error_by_default_and_skipped_if_aske
   jaxpref, tmp_path
 ):
   path = _data(tmp_path, '{"prompt": "a", ', count=9999)
-  words = (f"{RECIPE}:path={path}", f"--workdir={tmp_path}/run", *NO_LIMIT, *QUICK)
+  words = (f"{RECIPE}:evals=False,path={path}", f"--workdir={tmp_path}/run", *NO_LIMIT, STEPS)
   _refused(jaxpref("train", *words), f"{path}:10000", "is not JSON")
-  out = jaxpref("train", *words, "--config.data.on_error=skip")
+  out = jaxpref.fresh("train", *words, "--config.data.on_error=skip")
   assert out.code == 0, out.err
   assert "9,999 records" in out.out
   assert f"skipped 1 of 10,000 records of {path}" in out.err and f"{path}:10000" in out.err
@@ -168,16 +166,9 @@ def test_a_wrong_command_is_refused_with_the_nearest_right_one(case, jaxpref, tm
   assert not _files(tmp_path)
 
 
-def test_in_a_process_of_its_own_the_sentence_is_the_same(tmp_path):
-  command = [sys.executable, "-m", "jaxpref", "train", RECIPE, f"--workdir={tmp_path}/run"]
-  out = subprocess.run(
-    [*command, "--config.objectives.main.fn=dop"],
-    cwd=commands.ROOT,
-    env=commands.environment(tmp_path / "cache", devices=8),
-    capture_output=True,
-    text=True,
-  )
-  _refused(commands.Outcome(out.returncode, out.stdout, out.stderr, 0), "Did you mean 'dpo'?")
+def test_in_a_new_process_the_sentence_is_the_same(jaxpref, tmp_path):
+  words = (RECIPE, f"--workdir={tmp_path}/run", "--config.objectives.main.fn=dop")
+  _refused(jaxpref.fresh("train", *words, devices=8), "Did you mean 'dpo'?")
 
 
 def test_a_workdir_that_cannot_be_written_is_refused(jaxpref, tmp_path):
@@ -207,7 +198,7 @@ def test_a_workdir_on_a_read_only_disk_is_refused(jaxpref, tmp_path):
 
 def test_a_disk_without_room_for_two_checkpoints_is_refused(jaxpref, tmp_path):
   with _tmpfs(tmp_path / "disk", "size=256k") as disk:
-    out = jaxpref("train", RECIPE, f"--workdir={disk}/run", *QUICK)
+    out = jaxpref("train", RECIPE, f"--workdir={disk}/run")
     _refused(out, "MiB free", "Free some space or give another --workdir")
 
 
@@ -219,10 +210,10 @@ def test_a_disk_that_fills_up_stops_the_run_with_a_sentence(left, jaxpref, tmp_p
     (tmp_path / "disk_name").write_text(str(disk))
     (tmp_path / "left").write_text(str(left))
     shutil.copy(os.path.join(commands.ROOT, "tests/small_run.py"), tmp_path)
-    words = (f"--workdir={disk}/run", *QUICK)
-    fn = "--config.objectives.main.fn=my_module:fills_the_disk"
-    out = jaxpref("train", "--config=small_run.py:objective=ipo_sum", fn, *words, cwd=tmp_path)
-    _refused(out, str(disk), "pace", "same command", compiled=None)
+    words = (f"--workdir={disk}/run", STEPS)
+    recipe = "--config=small_run.py:objective=my_module:fills_the_disk,evals=False"
+    out = jaxpref.fresh("train", recipe, *words, cwd=tmp_path)
+    _refused(out, str(disk), "pace", "same command")
     (disk / "filler").unlink()
     assert not list((disk / "run").rglob("done.json"))
 
@@ -231,12 +222,11 @@ def test_a_loss_that_is_not_finite_names_step_and_examples_and_keeps_the_checkpo
   jaxpref, tmp_path
 ):
   (tmp_path / "my_module.py").write_text(OBJECTIVE)
-  recipe = os.path.join(commands.ROOT, "tests/small_run.py")
-  words = (f"--workdir={tmp_path}/run", *QUICK, "--config.checkpoint.every=1")
-  fn = "--config.objectives.main.fn=my_module:nan_in_two_rows"
-  beta = f"--config={recipe}:objective=ipo_sum"
-  out = jaxpref("train", beta, fn, *words, "--config.steps=40", cwd=tmp_path)
-  _refused(out, "step ", "personas/interest-in-art:", "is kept", compiled=None)
+  shutil.copy(os.path.join(commands.ROOT, "tests/small_run.py"), tmp_path)
+  words = (f"--workdir={tmp_path}/run", STEPS, "--config.checkpoint.every=1")
+  recipe = "--config=small_run.py:objective=my_module:nan_in_two_rows,evals=False"
+  out = jaxpref.fresh("train", recipe, *words, "--config.steps=40", cwd=tmp_path)
+  _refused(out, "step ", "personas/interest-in-art:", "is kept")
   assert "; no single example" not in out.err
   kept = int(out.err.partition("checkpoint of step ")[2].partition(" ")[0])
   assert (tmp_path / "run" / "checkpoints" / str(kept)).is_dir()
@@ -247,7 +237,7 @@ def test_a_loss_that_is_not_finite_names_step_and_examples_and_keeps_the_checkpo
 @pytest.fixture(scope="module")
 def finished(jaxpref, tmp_path_factory):
   folder = tmp_path_factory.mktemp("finished") / "run"
-  out = jaxpref("train", RECIPE, f"--workdir={folder}", *QUICK, "--config.checkpoint.metric=")
+  out = jaxpref.fresh("train", f"{RECIPE}:evals=False", STEPS, f"--workdir={folder}")
   assert out.code == 0, out.err
   return folder
 
@@ -259,7 +249,8 @@ def _unfinished(finished, tmp_path):
   return tmp_path / "run"
 
 
-AGAIN = (RECIPE, *QUICK, "--config.checkpoint.metric=")
+LONG = ("--config.data.max_length=300", "--config.data.buckets=(300,)")
+AGAIN = (f"{RECIPE}:evals=False", STEPS)
 
 
 def test_another_config_in_an_old_folder_is_refused_and_changes_no_byte(jaxpref, finished):
@@ -271,8 +262,8 @@ def test_another_config_in_an_old_folder_is_refused_and_changes_no_byte(jaxpref,
 
 def test_bad_data_in_an_old_folder_change_no_byte(jaxpref, finished, tmp_path):
   run, path = tmp_path / "run", _data(tmp_path)
-  words = (f"{RECIPE}:path={path}", f"--workdir={run}", *QUICK, *NO_LIMIT)
-  assert jaxpref("train", *words).code == 0
+  words = (f"{RECIPE}:evals=False,path={path}", f"--workdir={run}", STEPS, *NO_LIMIT)
+  assert jaxpref.fresh("train", *words).code == 0
   (run / "done.json").unlink()
   before = _files(run)
   _data(tmp_path, '{"prompt": "a", ')
@@ -291,19 +282,16 @@ def test_a_truncated_checkpoint_is_refused(pattern, size, jaxpref, finished, tmp
   for file in files:
     os.truncate(file, min(size, file.stat().st_size - 1))
   before = _files(run)
-  out = jaxpref("train", *AGAIN, f"--workdir={run}")
-  _refused(out, "checkpoints", "4", "damaged", compiled=None)
-  after = _files(run)
-  assert {k: v for k, v in after.items() if not k.endswith("run.json")} == {
-    k: v for k, v in before.items() if not k.endswith("run.json")
-  }
+  out = jaxpref.fresh("train", *AGAIN, f"--workdir={run}")
+  _refused(out, "checkpoints", "4", "truncated", "remove that folder")
+  assert _files(run) == before
 
 
 def test_a_foreign_checkpoint_is_refused(jaxpref, finished, tmp_path):
   run = _unfinished(finished, tmp_path)
   words = (*AGAIN, f"--workdir={run}")
-  out = jaxpref("train", *words, "--config.model.hidden=32", "--proceed")
-  _refused(out, "does not fit this run", "mlp", compiled=None)
+  out = jaxpref.fresh("train", *words, "--config.model.hidden=32", "--proceed")
+  _refused(out, "does not fit this run", "mlp")
   (run / "run.json").unlink()
   _refused(jaxpref("train", *words), "holds checkpoints but no run.json")
 
@@ -316,6 +304,6 @@ def test_a_tokenizer_that_does_not_match_the_checkpoint_is_refused(jaxpref, fini
   out = jaxpref("train", *AGAIN, f"--workdir={run}")
   _refused(out, "tokenizer", "the same id would mean another text")
   assert _files(run) == before
-  words = (f"{RECIPE}:objective=ipo_sum", *QUICK, "--config.tokenizer.kind=bytes")
+  words = (f"{RECIPE}:evals=False", STEPS, "--config.tokenizer.kind=bytes", *LONG)
   out = jaxpref("train", *words, f"--config.init_from={finished}", f"--workdir={tmp_path}/new")
   _refused(out, "tokenizer", str(finished))

@@ -1,12 +1,15 @@
-"""`jaxpref` commands in processes of their own that start at once: forks of one warm process.
+"""`jaxpref` commands in processes of their own, most of which start at once.
 
-The forked process has imported everything and touched no device; from there on it is what `python
--m jaxpref` is: own flags, own devices, own exit code. Run as a script, this file is that process.
+A command that is refused before it compiles runs in a fork of one warm process, which has imported
+everything and touched no device: from there on it is what `python -m jaxpref` is, with its own
+flags, devices and exit code. To compile after a fork is not safe (MLIR's threads are gone), so a
+command that does so runs in a new process: `fresh`. Run as a script, this file is the warm process.
 """
 
 import contextlib
 import json
 import os
+import signal
 import subprocess
 import sys
 from typing import NamedTuple
@@ -15,12 +18,12 @@ ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 
 
 class Outcome(NamedTuple):
-  """What a command did; `compiled` is how many programs it compiled."""
+  """What a command did; `compiled` is how many programs it compiled, None if not counted."""
 
   code: int
   out: str
   err: str
-  compiled: int
+  compiled: int | None
 
 
 def environment(cache, devices=1) -> dict[str, str]:
@@ -59,6 +62,13 @@ class Commands:
     out, err = ((self.folder / name).read_text() for name in ("out", "err"))
     return Outcome(code, out, err, int((self.folder / "compiled").read_text() or 0))
 
+  def fresh(self, *words, cwd=ROOT, devices=1) -> Outcome:
+    """Runs a command in a new process."""
+    command = [sys.executable, "-m", "jaxpref", *words]
+    env = environment(self.folder / "cache", devices)
+    out = subprocess.run(command, cwd=cwd, env=env, capture_output=True, text=True, timeout=300)
+    return Outcome(out.returncode, out.stdout, out.stderr, None)
+
   def __enter__(self):
     return self
 
@@ -83,6 +93,7 @@ def _child(words, cwd, folder):
   from jaxpref import __main__, speed
 
   os.chdir(cwd)
+  signal.alarm(60)  # rather a failure than a wait without end
   sys.argv = ["jaxpref", *words]
   for name, number in (("out", 1), ("err", 2), ("compiled", 3)):
     os.dup2(os.open(f"{folder}/{name}", os.O_CREAT | os.O_WRONLY | os.O_TRUNC), number)

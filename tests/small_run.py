@@ -2,7 +2,8 @@
 
   jaxpref train --config=tests/small_run.py --workdir=/tmp/run
 
-Arguments: `objective`, `warm` (a supervised stage first), `path` (a file of one's own).
+Arguments: `objective`, `warm` (a supervised stage first), `path` (a file of one's own),
+`evals` (and samples; without them it compiles only half).
 """
 
 from jaxpref import call, objectives, recipe
@@ -12,7 +13,7 @@ MODEL = dict(width=32, depth=1, heads=2, kv_heads=1, head_width=16, hidden=64)
 
 
 def get_config(arg=""):
-  arg = cfg.parse_arg(arg, objective="dpo", warm=False, path="")
+  arg = cfg.parse_arg(arg, objective="dpo", warm=False, path="", evals=True)
   needs = call.needs(call.find(objectives, arg.objective))
   c = recipe.base()
   c.title = f"small run: {arg.objective}"
@@ -27,7 +28,7 @@ def get_config(arg=""):
   c.data.sets = dict(main=recipe.data_set(**where, shape=shape, limit=64))
   c.data.max_length, c.data.buckets = 128, (128,)
   c.checkpoint.every, c.log.every = 4, 2
-  if c.model.kind == "language":
+  if c.model.kind == "language" and arg.evals:
     test = recipe.data_set(**(where | ({} if arg.path else {"split": "test"})), limit=16)
     c.evals = dict(heldout=recipe.evaluation("pair_accuracy", data=test, every=4, batch=16))
     c.checkpoint.metric = "heldout/rewards/accuracies"
