@@ -2,8 +2,8 @@
 
   python tests/soak/kill.py --kills=20 [--seed=0]
 
-A small run with a warm start, evaluations, samples and a checkpoint every few steps is trained once
-undisturbed, twice, to see that it can be repeated. Then the same command is killed and started again
+A small run with a warm start, evaluations, samples and a checkpoint every few steps is trained
+twice undisturbed, to see that it can be repeated. Then the same command is killed and started again
 in other folders: at a moment drawn from the whole run, from its start, or in the middle of a save.
 Whenever a folder is finished, its files must be those of the undisturbed run, byte for byte, with
 no step twice or missing and nothing left over. Exit code 1 if they are not.
