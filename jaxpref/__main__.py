@@ -124,8 +124,9 @@ def _help(module, own):
 def _refuse(name, sentence):
   title, text = f"jaxpref {name}".strip(), str(sentence).strip()
   stop = "" if text.endswith((".", "?", "!")) else "."
-  print(f"{title}: {text}{stop}", file=sys.stderr, flush=True)
-  sys.stderr = open(os.devnull, "w")  # what threads say about their end is not for the user
+  # what threads say about their end is not for the user
+  user, sys.stderr = sys.stderr, open(os.devnull, "w")
+  print(f"{title}: {text}{stop}", file=user, flush=True)
   sys.exit(2)
 
 

@@ -14,6 +14,7 @@ import logging
 import os
 import pathlib
 import shutil
+import time
 from typing import Any, NamedTuple
 
 import jax
@@ -186,12 +187,23 @@ def restore(keeper: Keeper, step: int, abstract, shardings) -> tuple[Any, dict]:
   _compare(keeper, step, target)
   args = ocp.args.Composite(state=ocp.args.StandardRestore(target), extra=ocp.args.JsonRestore())
   try:
-    with contextlib.redirect_stderr(io.StringIO()):  # a failed read makes its threads complain
+    with _without_noise():
       found = keeper.manager.restore(step, args=args)
   except (ValueError, KeyError, OSError, TypeError) as error:
     raise Refused(_damaged(keeper, step, error)) from error
   wrap = lambda x, a: jax.random.wrap_key_data(x) if _is_key(a) else x
   return jax.tree.map(wrap, found["state"], abstract), found["extra"]
+
+
+@contextlib.contextmanager
+def _without_noise():
+  """Keeps to itself what the other reads print when one has failed and their loop is closed."""
+  with contextlib.redirect_stderr(io.StringIO()):
+    try:
+      yield
+    except Exception:
+      time.sleep(0.5)
+      raise
 
 
 def _damaged(keeper, step, error):
@@ -283,7 +295,7 @@ def load_params(workdir, which: str, abstract, shardings, *, metric: str = "", m
     partial_restore=True,
   )
   try:
-    with ocp.Checkpointer(ocp.PyTreeCheckpointHandler()) as reader:
+    with _without_noise(), ocp.Checkpointer(ocp.PyTreeCheckpointHandler()) as reader:
       found = reader.restore(keeper.folder / str(step) / "state", args=restore)["params"]
   except (ValueError, KeyError, OSError, TypeError) as error:
     raise Refused(_damaged(keeper, step, error)) from error

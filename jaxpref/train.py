@@ -141,7 +141,8 @@ def _train(parts, workdir, stop) -> dict[str, float]:
     checkpoint.wait(keeper)
     log.wrong(samples.wrong_pairs(parts, each or _look(job, state, config.steps, {}, write=False)))
   finally:
-    log.close()
+    with contextlib.closing(log):
+      checkpoint.wait(keeper)  # also after an error: a save under way is a good one
   final = folder.finish(workdir, config.steps)
   print(f"page: {page.write(workdir)}", flush=True)
   return final
@@ -229,7 +230,7 @@ def _fetch(job, fresh) -> list[dict[str, float]]:
 
 
 def _not_finite(job, now, metrics, index):
-  where = [batches.origin(job.parts.stream, i) for i in index[:5]]
+  where = [job.parts.stream.rows[i].source for i in index[:5]]
   rows = f"; the examples: {', '.join(where)}" if where else "; no single example made it so"
   checkpoint.wait(job.keeper)
   kept = checkpoint.steps(job.keeper)

@@ -27,7 +27,7 @@ def nan_in_two_rows(logp, ref_logp, index):
 def fills_the_disk(logp, ref_logp):
   disk = open("disk_name").read()
   free = os.statvfs(disk).f_bavail * os.statvfs(disk).f_bsize
-  with open(f"{disk}/filler", "wb") as file:
+  with open(f"{disk}/filler", "ab") as file:
     file.write(b"x" * max(0, free - int(open("left").read())))
   return objectives.dpo(logp, ref_logp)
 """
@@ -281,10 +281,10 @@ def test_a_truncated_checkpoint_is_refused(pattern, size, jaxpref, finished, tmp
   assert files
   for file in files:
     os.truncate(file, min(size, file.stat().st_size - 1))
-  before = _files(run)
+  before = _files(run / "checkpoints")
   out = jaxpref.fresh("train", *AGAIN, f"--workdir={run}")
   _refused(out, "checkpoints", "4", "truncated", "remove that folder")
-  assert _files(run) == before
+  assert _files(run / "checkpoints") == before
 
 
 def test_a_foreign_checkpoint_is_refused(jaxpref, finished, tmp_path):

@@ -32,7 +32,7 @@ def environment(cache, devices=1) -> dict[str, str]:
   return os.environ | {
     "JAX_PLATFORMS": "cpu",
     "XLA_FLAGS": f"{quick} --xla_force_host_platform_device_count={devices}",
-    "JAX_COMPILATION_CACHE_DIR": str(cache),
+    "JAX_COMPILATION_CACHE_DIR": os.environ.get("JAX_COMPILATION_CACHE_DIR", str(cache)),
     "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0",
     "PYTHONPATH": ROOT,
   }

@@ -35,5 +35,4 @@ def get_config(arg=""):
     c.samples.update(count=1, prompts=2, max_new=8)
   if arg.warm:
     c.warm = dict(steps=4, objectives=dict(main=cfg.term(objectives, "nll")))
-    c.warm.checkpoint = c.checkpoint.copy_and_resolve_references()
   return c
