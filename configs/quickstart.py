@@ -16,7 +16,7 @@ from jaxpref import objectives, recipe
 def get_config():
   c = recipe.base()
   c.title = "Quickstart: DPO on statements of 36 personas"
-  c.steps = 370
+  c.steps = 380
   c.batch = 48
   c.model = recipe.model("nano", depth=1)
   c.tokenizer.vocab = 2048
@@ -30,7 +30,7 @@ def get_config():
   c.samples.count, c.samples.prompts = 2, 36
   c.checkpoint.metric = "heldout/rewards/accuracies"
   c.warm = dict(
-    steps=160,
+    steps=200,
     batch=48,
     objectives=dict(main=cfg.term(objectives, "nll")),
     evals={},  # its end is step 0 of the main stage, which is evaluated there
