@@ -23,6 +23,7 @@ import time
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 SAME = ("metrics.jsonl", "samples.jsonl", "wrong.jsonl", "done.json")
 CONFIG = ("--config=tests/small_run.py:warm=True", "--config.steps=60", "--config.warm.steps=24")
+CONFIG += ("--config.checkpoint.every=3",)  # divides neither the log lines nor the evaluations
 
 
 def environment(cache):
@@ -63,6 +64,24 @@ def moment(folder):
   return "before the first line"
 
 
+def wait(process, folder, rng, span):
+  """Until a moment of the run's time, or, one time in three, until a save is under way.
+
+  Raises:
+    TimeoutExpired: the moment to kill has come.
+  """
+  if rng.random() > 1 / 3:
+    process.wait(timeout=rng.uniform(0.1, span))
+    return
+  saves, seen = rng.randint(1, 16), set()
+  while process.poll() is None:
+    seen |= set(folder.glob("**/checkpoints/*.orbax-checkpoint-tmp*"))
+    if len(seen) >= saves:
+      time.sleep(rng.uniform(0.0, 0.1))
+      raise subprocess.TimeoutExpired(process.args, 0)
+    time.sleep(0.005)
+
+
 def differences(folder, reference):
   """What a finished folder has otherwise than the undisturbed one."""
   found = []
@@ -71,10 +90,10 @@ def differences(folder, reference):
       one, other = folder / stage / name, reference / stage / name
       if one.exists() != other.exists() or one.exists() and one.read_bytes() != other.read_bytes():
         found.append(f"{stage}/{name} differs")
-    there = {p.name for p in (folder / stage).iterdir()}
-    extra = there - {p.name for p in (reference / stage).iterdir()}
-    found += [f"{stage}/{name} is left over" for name in sorted(extra)]
-    found += [f"{p.name} is left over" for p in (folder / stage / "checkpoints").glob("*tmp*")]
+    for inside in (stage, f"{stage}/checkpoints".strip("/")):
+      here, there = ({p.name for p in (f / inside).iterdir()} for f in (folder, reference))
+      found += [f"{inside}/{name} is left over" for name in sorted(here - there)]
+      found += [f"{inside}/{name} is missing" for name in sorted(there - here)]
   return found
 
 
@@ -100,7 +119,8 @@ def main():
       while True:
         process = start(folder, env, log)
         try:
-          process.wait(timeout=rng.uniform(0.1, span) if kills < arguments.kills else None)
+          if kills < arguments.kills:
+            wait(process, folder, rng, span)
         except subprocess.TimeoutExpired:
           process.kill()
           process.wait()
