@@ -51,18 +51,11 @@ def _listing():
   return "\n".join(["usage: jaxpref COMMAND [--help] ...", "", *lines])
 
 
-def _hook(kind, error, trace):
-  """What is printed of an error that nobody catches: not that orbax's own threads came too late."""
-  if str(error) != "Event loop is closed":
-    sys.__excepthook__(kind, error, trace)
-
-
 def _run(name, rest):
   """Imports the command, reads its flags and calls it."""
   from jaxpref import allocator
 
   allocator.keep_freed_memory()  # before jax starts
-  sys.excepthook = _hook
   from absl import app, flags, logging
 
   from jaxpref.types import Refused
