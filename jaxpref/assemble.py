@@ -94,7 +94,8 @@ def preferred(main: Corpus) -> Corpus:
     counted=row.counted[:1],
     relevance=None if row.relevance is None else row.relevance[:1],
   )
-  sets = {k: [first(row) for row in rows] for k, rows in main.sets.items()}
+  good = lambda row: row.relevance is None or row.relevance[0] > 0
+  sets = {k: [first(row) for row in rows if good(row)] for k, rows in main.sets.items()}
   return Corpus(main.tokenizer, main.template, sets, {}, _digest(sets))
 
 

@@ -75,8 +75,11 @@ def to_single(records: Iterable[Record]) -> list[Record]:
 
 
 def to_best(records: Iterable[Record]) -> list[Record]:
-  """Each record with its first response alone, the preferred one: data for supervised training."""
-  return [_select(r, (0,)) for r in records]
+  """Each record with its first response alone, the preferred one: data for supervised training.
+
+  Single responses that are labelled undesirable (relevance 0) are left out.
+  """
+  return [_select(r, (0,)) for r in records if r.relevance is None or r.relevance[0] > 0]
 
 
 def to_list(records: Iterable[Record]) -> list[Record]:

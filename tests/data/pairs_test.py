@@ -105,3 +105,8 @@ def test_as_many_are_flipped_as_the_rate_says_and_the_same_ones_by_seed():
 def test_records_that_do_not_fit_are_refused(call, says):
   with pytest.raises(Refused, match=says):
     call()
+
+
+def test_the_best_leaves_out_single_responses_that_nobody_wanted():
+  both = pairs.to_single([Record("p", ("good", "bad"), (1.0, 0.0))])
+  assert [r.responses for r in pairs.to_best(both)] == [("good",)]
