@@ -1,8 +1,9 @@
 """The table of array names: what a name means, its shape and who makes it.
 
 Functions in the rooms read arrays by these names; nothing else connects data, models and losses.
-A new name is one line here. `ref_*`, `old_*` and `mismatch_*` need no line: they have the shape of
-the name behind the prefix.
+A new name is one line here. `ref_*` (frozen reference), `old_*` (policy when the batch arrived),
+`teacher_*` (another frozen model), `sampler_*` (as the rollout engine gave it) and `mismatch_*`
+need no line: they have the shape of the name behind the prefix.
 """
 
 from __future__ import annotations
@@ -52,18 +53,20 @@ NAMES = {
   "token_logp": Name("B K T", "f32", "model", "log-probability of each token that counts, nats"),
   "entropy": Name("B K T", "f32", "model", "entropy of the prediction of each such token, nats"),
   "prompt_logp": Name("B K", "f32", "model", "summed log-probability of the prompt tokens, nats"),
+  "collision": Name("B K T", "f32", "model", "log of the sum of squared probabilities, nats"),
+  "logits": Name("B K T V", "f32", "model", "scores of the next token, before normalisation"),
   "hidden": Name("B K T D", "f32", "model", "last hidden states"),
   "value": Name("B K T", "f32", "model", "predicted return"),
   "score": Name("B K", "f32", "model", "reward-model score"),
   # memory
   "carry": Name("", "tree", "state", "memory of an objective"),
 }
-PREFIXES = ("ref_", "old_", "mismatch_")
+PREFIXES = ("ref_", "old_", "teacher_", "sampler_", "mismatch_")
 MEASURED = tuple(k for k, v in NAMES.items() if v.maker == "model")
 
 
 def plain(name: str) -> str:
-  """The name without `ref_`, `old_` and `mismatch_`.
+  """The name without its prefixes.
 
   >>> plain("mismatch_ref_logp")
   'logp'

@@ -16,7 +16,8 @@ import pytest
 from jaxpref import call, catalogue, vocabulary
 from jaxpref.types import Refused
 
-B, T = 4, 6
+B, T, V = 4, 6, 7
+FIXED = ("ref_", "old_", "teacher_", "sampler_")  # prefixes of arrays that get no gradient
 FUNCTIONS = [
   pytest.param(fn, id=name) for name, fn in sorted(catalogue.functions("objectives").items())
 ]
@@ -26,7 +27,7 @@ every_objective = pytest.mark.parametrize("fn", FUNCTIONS)
 def _draw(name, rng, b, k):
   """A plausible array of a name of the vocabulary; one row has no token that counts."""
   name = vocabulary.plain(name)
-  shape = tuple({"B": b, "K": k, "T": T, "R": T, "D": 5}[a] for a in vocabulary.axes(name))
+  shape = tuple({"B": b, "K": k, "T": T, "R": T, "D": 5, "V": V}[a] for a in vocabulary.axes(name))
   empty = np.ones(shape, np.float32)
   empty[min(1, b - 1)] = 0
   draw = {
@@ -44,6 +45,7 @@ def _draw(name, rng, b, k):
     "length": lambda: rng.integers(1, 30, shape),
     "token_logp": lambda: -rng.gamma(2.0, 1.0, shape),
     "entropy": lambda: rng.gamma(2.0, 1.0, shape),
+    "collision": lambda: -rng.gamma(2.0, 0.5, shape),
   }.get(name, lambda: rng.normal(0.0, 2.0, shape))
   return jnp.asarray(draw(), jnp.float32)
 
@@ -54,16 +56,19 @@ def _grades(shape):
 
 
 def _inputs(fn, seed=0, b=B):
-  """Arrays for a function, with as many candidates as it takes: a pair or, if it refuses, one."""
-  for k in (2, 1):
+  """Arrays for a function, with as many candidates as it takes: two or, if it refuses, 1 or 3."""
+  for k in (2, 1, 3):
     rng = np.random.default_rng(seed)
-    arrays = [_draw(name, rng, b, k) for name in call.needs(fn)]
+    arrays = [
+      sys.modules[fn.__module__].init_carry() if name == "carry" else _draw(name, rng, b, k)
+      for name in call.needs(fn)
+    ]
     try:
       jax.eval_shape(fn, *arrays)
     except Refused:
       continue
     return arrays
-  raise AssertionError(f"{fn.__name__} takes neither pairs nor single candidates")
+  raise AssertionError(f"{fn.__name__} takes neither 1, 2 nor 3 candidates")
 
 
 def _leaves(metrics):
@@ -81,6 +86,12 @@ def _coupled(fn):
 
 def _rows(tree, take):
   return jax.tree.map(lambda x: x[take], tree)
+
+
+def _some(fn, arrays, take):
+  """Rows of the inputs; a memory has none."""
+  named = zip(call.needs(fn), arrays, strict=True)
+  return [x if name == "carry" else _rows(x, take) for name, x in named]
 
 
 @every_objective
@@ -146,7 +157,7 @@ def test_jit_equals_eager(fn):
 
 @every_objective
 def test_vmap_over_a_further_axis_equals_a_loop(fn):
-  stacked = [jnp.stack(pair) for pair in zip(_inputs(fn, 1), _inputs(fn, 2), strict=True)]
+  stacked = jax.tree.map(lambda *pair: jnp.stack(pair), _inputs(fn, 1), _inputs(fn, 2))
   mapped = jax.vmap(fn)(*stacked)
   for i in range(2):
     one = fn(*_rows(stacked, i))
@@ -161,14 +172,15 @@ def test_the_order_of_the_examples_does_not_matter(fn):
   jax.tree.map(
     lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-6),
     _rows(fn(*arrays), order),
-    fn(*_rows(arrays, order)),
+    fn(*_some(fn, arrays, order)),
   )
 
 
 @every_objective
 def test_an_example_changes_only_its_own_loss_unless_the_module_says_coupled(fn):
   arrays, others = _inputs(fn, 4), _inputs(fn, 5)
-  changed = [x.at[2].set(y[2]) for x, y in zip(arrays, others, strict=True)]
+  named = zip(call.needs(fn), arrays, others, strict=True)
+  changed = [x if name == "carry" else x.at[2].set(y[2]) for name, x, y in named]
   before, after = fn(*arrays), fn(*changed)
   assert (before[0][2] != after[0][2]).any(), "the draw changes nothing: this test would not see it"
   rest = np.asarray([0, 1, 3])
@@ -180,10 +192,10 @@ def test_an_example_changes_only_its_own_loss_unless_the_module_says_coupled(fn)
 def test_no_gradient_reaches_the_reference_or_the_baseline(fn):
   arrays, names = _inputs(fn, 6), call.needs(fn)
   grads = jax.grad(lambda xs: fn(*xs)[0].sum())(arrays)
-  frozen = [n.startswith(("ref_", "old_")) or n == "baseline" for n in names]
+  frozen = [n.startswith(FIXED) or n in ("baseline", "carry") for n in names]
   for name, grad, still in zip(names, grads, frozen, strict=True):
     if still:
-      np.testing.assert_array_equal(grad, 0.0, err_msg=name)
+      jax.tree.map(lambda g, n=name: np.testing.assert_array_equal(g, 0.0, err_msg=n), grad)
   learned = [g for n, g in zip(names, grads, strict=True) if n in vocabulary.MEASURED]
   assert any((g != 0).any() for g in learned)
 
@@ -193,7 +205,7 @@ def test_metrics_have_no_gradient(fn):
   arrays = _inputs(fn, 7)
   total = lambda xs: sum(a.sum() for _, a in _leaves(fn(*xs)[1]))
   for name, grad in zip(call.needs(fn), jax.grad(total)(arrays), strict=True):
-    np.testing.assert_array_equal(grad, 0.0, err_msg=name)
+    jax.tree.map(lambda g, n=name: np.testing.assert_array_equal(g, 0.0, err_msg=n), grad)
 
 
 @every_objective
@@ -202,12 +214,12 @@ def test_metrics_have_no_gradient(fn):
 def test_extremes_are_finite_in_value_and_gradient(fn, size, place):
   arrays = _inputs(fn, 8)
   for i, name in enumerate(call.needs(fn)):
-    if vocabulary.plain(name) not in ("logp", "token_logp", "score", "value", "entropy"):
+    if vocabulary.plain(name) not in ("logp", "token_logp", "score", "value", "entropy", "logits"):
       continue
     wild = [*arrays[:i], arrays[i].at[:, place].set(size), *arrays[i + 1 :]]
     loss, metrics = fn(*wild)
     grads = jax.grad(lambda xs: fn(*xs)[0].sum())(wild)
-    for array in (loss, *(a for _, a in _leaves(metrics)), *grads):
+    for array in (loss, *(a for _, a in _leaves(metrics)), *jax.tree.leaves(grads)):
       assert jnp.isfinite(array).all(), name
 
 
