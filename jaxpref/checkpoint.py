@@ -9,12 +9,11 @@ that restores: another mesh or number of devices is no matter.
 from __future__ import annotations
 
 import contextlib
-import io
 import logging
 import os
 import pathlib
 import shutil
-import time
+import sys
 from typing import Any, NamedTuple
 
 import jax
@@ -22,6 +21,9 @@ import numpy as np
 
 from jaxpref import sharding
 from jaxpref.types import Refused
+
+
+_HOOKS: list = []  # what stood there before ours
 
 
 class Keeper(NamedTuple):
@@ -53,7 +55,11 @@ def open_folder(workdir, *, metric: str = "", mode: str = "max", reading=False) 
     Refused: the folder cannot be written.
   """
   ocp = _orbax()
-  logging.getLogger("absl").addFilter(_worth_saying)
+  for logger in ("absl", "asyncio"):
+    logging.getLogger(logger).addFilter(_worth_saying)
+  if sys.unraisablehook is not _unless_loop_is_closed:
+    _HOOKS.append(sys.unraisablehook)
+    sys.unraisablehook = _unless_loop_is_closed
   folder = pathlib.Path(workdir).resolve() / "checkpoints"
   try:
     folder.mkdir(parents=True, exist_ok=True)
@@ -79,10 +85,20 @@ def open_folder(workdir, *, metric: str = "", mode: str = "max", reading=False) 
   return Keeper(manager, folder, metric, mode)
 
 
+def _unless_loop_is_closed(unraisable):
+  """Where one array of a checkpoint fails, orbax closes its event loop under the others.
+
+  Their threads (of tensorstore, in C++) then tell `sys.unraisablehook` that it is closed.
+  """
+  if str(unraisable.exc_value) != "Event loop is closed":
+    _HOOKS[-1](unraisable)
+
+
 def _worth_saying(record) -> bool:
-  """Not that a save between two evaluations has no metric, nor what `_told` says in a sentence."""
+  """Not that a save between two evaluations has no metric, nor failures that orbax raises too."""
   text = record.getMessage()
-  return "tracked_metric" not in text and "_SignalingThread.run() raised" not in text
+  raised = record.exc_info and "orbax" in record.pathname
+  return not (raised or "exception was never retrieved" in text or "tracked_metric" in text)
 
 
 def save(keeper: Keeper, step: int, state, extra: dict, metrics: dict) -> None:
@@ -188,23 +204,11 @@ def restore(keeper: Keeper, step: int, abstract, shardings) -> tuple[Any, dict]:
   _compare(keeper, step, target)
   args = ocp.args.Composite(state=ocp.args.StandardRestore(target), extra=ocp.args.JsonRestore())
   try:
-    with _without_noise():
-      found = keeper.manager.restore(step, args=args)
+    found = keeper.manager.restore(step, args=args)
   except (ValueError, KeyError, OSError, TypeError) as error:
     raise Refused(_damaged(keeper, step, error)) from error
   wrap = lambda x, a: jax.random.wrap_key_data(x) if _is_key(a) else x
   return jax.tree.map(wrap, found["state"], abstract), found["extra"]
-
-
-@contextlib.contextmanager
-def _without_noise():
-  """Keeps to itself what the other reads print when one has failed and their loop is closed."""
-  with contextlib.redirect_stderr(io.StringIO()):
-    try:
-      yield
-    except Exception:
-      time.sleep(3.0)  # on two loaded cores they take their time
-      raise
 
 
 def _damaged(keeper, step, error):
@@ -296,7 +300,7 @@ def load_params(workdir, which: str, abstract, shardings, *, metric: str = "", m
     partial_restore=True,
   )
   try:
-    with _without_noise(), ocp.Checkpointer(ocp.PyTreeCheckpointHandler()) as reader:
+    with ocp.Checkpointer(ocp.PyTreeCheckpointHandler()) as reader:
       found = reader.restore(keeper.folder / str(step) / "state", args=restore)["params"]
   except (ValueError, KeyError, OSError, TypeError) as error:
     raise Refused(_damaged(keeper, step, error)) from error

@@ -53,18 +53,11 @@ def _files(folder):
   return {str(p): p.read_bytes() for p in sorted(folder.rglob("*")) if p.is_file()}
 
 
-def _refused(outcome, *words, alone=True):
-  """Asserts one sentence with these words, no traceback, exit code 2, and no compilation.
-
-  With `alone=False` threads of orbax may print around the sentence: where a read or a write of a
-  checkpoint fails they do, from C++ and at a time of their own.
-  """
+def _refused(outcome, *words):
+  """Asserts one sentence with these words, no traceback, exit code 2, and no compilation."""
   assert outcome.code == 2, outcome
-  if alone:
-    assert "Traceback" not in outcome.err and outcome.err.count("\n") == 1, outcome.err
-    assert outcome.err.startswith("jaxpref train: ") and outcome.err.endswith(".\n"), outcome.err
-  else:
-    assert outcome.err.count("jaxpref train: ") == 1, outcome.err
+  assert "Traceback" not in outcome.err and outcome.err.count("\n") == 1, outcome.err
+  assert outcome.err.startswith("jaxpref train: ") and outcome.err.endswith(".\n"), outcome.err
   for word in words:
     assert word in outcome.err, (word, outcome.err)
   if outcome.compiled is not None:
@@ -220,7 +213,7 @@ def test_a_disk_that_fills_up_stops_the_run_with_a_sentence(left, jaxpref, tmp_p
     words = (f"--workdir={disk}/run", STEPS)
     recipe = "--config=small_run.py:objective=my_module:fills_the_disk,evals=False"
     out = jaxpref.fresh("train", recipe, *words, cwd=tmp_path)
-    _refused(out, str(disk), "pace", "same command", alone=False)
+    _refused(out, str(disk), "pace", "same command")
     (disk / "filler").unlink()
     assert not list((disk / "run").rglob("done.json"))
 
@@ -290,7 +283,7 @@ def test_a_truncated_checkpoint_is_refused(pattern, size, jaxpref, finished, tmp
     os.truncate(file, min(size, file.stat().st_size - 1))
   before = _files(run / "checkpoints")
   out = jaxpref.fresh("train", *AGAIN, f"--workdir={run}")
-  _refused(out, "checkpoints", "4", "truncated", "remove that folder", alone=False)
+  _refused(out, "checkpoints", "4", "truncated", "remove that folder")
   assert _files(run / "checkpoints") == before
 
 

@@ -75,7 +75,8 @@ def wait(process, folder, rng, span):
     return
   saves, seen = rng.randint(1, 16), set()
   while process.poll() is None:
-    seen |= set(folder.glob("**/checkpoints/*.orbax-checkpoint-tmp*"))
+    for stage in (folder, folder / "warm"):  # glob("**") would walk into folders that vanish
+      seen |= set((stage / "checkpoints").glob("*.orbax-checkpoint-tmp*"))
     if len(seen) >= saves:
       time.sleep(rng.uniform(0.0, 0.1))
       raise subprocess.TimeoutExpired(process.args, 0)
