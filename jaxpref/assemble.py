@@ -20,7 +20,11 @@ from jaxpref import (
   models,
   objectives,
   prepare,
+  recipe,
   reduce,
+  rewards,
+  rollout,
+  scoring,
   sharding,
   update,
 )
@@ -55,6 +59,8 @@ class Parts(NamedTuple):
   passes: Any  # f(rows, batch) -> host batches, each row once
   evals: dict[str, heldout.Evaluation]
   names: frozenset[str]  # all that terms and evaluations read
+  rewards: tuple = ()  # of rollouts, `scoring.Reward`
+  judge: Any = None  # f(params, batch, key) -> f32[B, K], where there is a reward model
 
 
 def corpus(config, workdir, *, training: bool = True, tokenizer=None) -> Corpus:
@@ -225,12 +231,13 @@ def parts(config, shared: Corpus) -> Parts:
       shared.sets,
       mix=read.shares(config.data.sets),
       seed=config.seed,
-      batch=config.batch,
+      batch=config.batch * (config.rollout.minibatches if config.rollout.count else 1),
       mismatch="baseline" in names,
       group=config.data.group,
       **shape,
     )
-    _check_made(names, stream, module)
+    own = rollout.MADE if config.rollout.count else batches.batch_at(stream, 0)
+    _check_made(names, set(own), module)
   evals = {
     k: heldout.make(k, e, shared.evals[k], measure, module.MEASURES, devices)
     for k, e in config.evals.items()
@@ -249,7 +256,31 @@ def parts(config, shared: Corpus) -> Parts:
     passes,
     evals,
     everything,
+    reward_terms(config.rewards),
+    _judge(config, shared) if config.judge else None,
   )
+
+
+def reward_terms(section) -> tuple[scoring.Reward, ...]:
+  """The rewards of a config, in the order of their names.
+
+  Raises:
+    Refused: an unknown function or knob.
+  """
+  bound = lambda s: cfg.resolve(rewards, {k: v for k, v in s.items() if k != "weight"})
+  return tuple(
+    scoring.Reward(name, bound(section[name]), section[name]["weight"]) for name in sorted(section)
+  )
+
+
+def _judge(config, shared):
+  module, model_config = model(recipe.judge(config), shared.tokenizer.vocab)
+
+  @jax.jit
+  def score(params, batch, key):
+    return module.measure(params, batch, model_config, frozenset({"score"}), key)["score"]
+
+  return score
 
 
 def check_source(parts: Parts) -> None:
@@ -265,9 +296,9 @@ def check_source(parts: Parts) -> None:
       tokenize.check_same(parts.corpus.tokenizer, stored, source)
 
 
-def _check_made(names, stream, module):
-  """Refuses names that neither data, model nor prepare make, before anything is compiled."""
-  made = set(batches.batch_at(stream, 0)) | set(module.MEASURES) | prepare.made(names) | {"carry"}
+def _check_made(names, own, module):
+  """Refuses names that neither source, model nor prepare make, before anything is compiled."""
+  made = own | set(module.MEASURES) | prepare.made(names) | {"carry"}
   base = {n: n.removeprefix("ref_").removeprefix("old_") for n in names}
   for name in sorted(names):
     if name not in made or (base[name] != name and base[name] not in module.MEASURES):
@@ -365,8 +396,27 @@ def start(parts: Parts, workdir, params, shardings):
   return jax.tree.map(keep, loaded, params, is_leaf=lambda x: x is None)
 
 
-def frozen(parts: Parts, params) -> dict:
-  """`{"ref": copy of params}` where anything in the run reads a reference, else nothing."""
-  if not prepare.reads_reference(parts.names):
-    return {}
-  return {"ref": jax.tree.map(jax.numpy.copy, params)}
+def frozen(parts: Parts, params, workdir) -> dict:
+  """Parameters that do not change, by who reads them.
+
+  `ref`: a copy of `params`, where anything in the run reads a reference; `judge`: the reward model
+  of the rollouts, from `workdir/judge`.
+  """
+  out = {}
+  opponent = parts.config.rollout.count and parts.config.rollout.opponent != "policy"
+  if prepare.reads_reference(parts.names) or opponent:
+    out["ref"] = jax.tree.map(jax.numpy.copy, params)
+  if parts.judge is not None and parts.stream is not None:
+    out["judge"] = _judge_params(parts, pathlib.Path(workdir) / "judge")
+  return out
+
+
+def _judge_params(parts, source):
+  config = recipe.judge(parts.config)
+  module, model_config = model(config, parts.corpus.tokenizer.vocab)
+  shapes = jax.eval_shape(lambda: module.init(jax.random.key(0), model_config))
+  shardings = sharding.params_shardings(shapes, module.rules(model_config), parts.mesh)
+  params, missing, _ = checkpoint.load_params(source, "last", shapes, shardings)
+  if missing:
+    raise Refused(f"the checkpoint of {source} lacks {', '.join(missing)}.")
+  return params

@@ -12,13 +12,14 @@ import pathlib
 
 from ml_collections import config_dict
 
-from jaxpref import call, data, folder, metrics, optim
+from jaxpref import call, data, folder, metrics, optim, rewards, rollout
 from jaxpref import config as cfg
 from jaxpref.models import presets
 from jaxpref.models.transformer import Config
 from jaxpref.types import Refused
 
-FREE = ("objectives", "inner_objectives", "evals", "data.sets", "model", "rule", "warm")
+FREE = ("objectives", "inner_objectives", "evals", "data.sets", "model", "rule", "warm", "judge")
+FREE += ("rewards",)
 
 
 def base() -> config_dict.ConfigDict:
@@ -48,6 +49,8 @@ def base() -> config_dict.ConfigDict:
   c.optim = optim.section()
   c.mesh = dict(data=-1, fsdp=1, tensor=1, sequence=1)  # data=-1: all devices that are left
   c.reference = dict(cache="")  # file in the workdir; empty: the reference model runs in each step
+  c.rollout = rollout.section()  # responses that the policy samples; count=0: those of the data
+  c.rewards = {}  # reward functions by name, added up: reward("countdown")
   c.evals = {}  # evaluations by name: evaluation("pair_accuracy", "personas", split="test")
   c.samples = dict(
     count=0,  # samples of each prompt, before and after; 0: none
@@ -60,6 +63,7 @@ def base() -> config_dict.ConfigDict:
   c.checkpoint = dict(every=100, metric="", mode="max")  # metric: which one decides the best
   c.log = dict(every=10, tensorboard=False, wandb="")  # wandb: project, empty for none
   c.warm = {}  # sections of an earlier stage whose end this run starts from
+  c.judge = {}  # sections of an earlier stage that trains the reward model of the rollouts
   return c
 
 
@@ -107,6 +111,11 @@ def evaluation(metric: str, *, data: dict, every: int = 0, batch: int = 128, **k
   }
 
 
+def reward(name: str, *, weight: float = 1.0, **knobs) -> dict:
+  """The section of a reward function: its knobs, and its weight in the sum."""
+  return cfg.defaults(rewards, name, **knobs) | {"weight": weight}
+
+
 def check(config) -> None:
   """Refuses keys that no run reads and values that cannot be.
 
@@ -127,8 +136,21 @@ def check(config) -> None:
   ):
     if value < 1:
       raise Refused(f"config.{name}={value} must be at least 1.")
+  if config.rollout.count:
+    _check_rollout(config)
   if config.checkpoint.mode not in ("max", "min"):
     raise Refused(f"config.checkpoint.mode={config.checkpoint.mode!r} must be 'max' or 'min'.")
+
+
+def _check_rollout(config):
+  rollout.check(config.rollout, bool(config.rewards or config.judge))
+  steps = rollout.per_batch(config.rollout)
+  for name, value in (("steps", config.steps), ("checkpoint.every", config.checkpoint.every)):
+    if value % steps:
+      raise Refused(
+        f"config.{name}={value} must be a multiple of {steps} (rollout.epochs * "
+        "rollout.minibatches): a run can stop only where new rollouts begin."
+      )
 
 
 def _check_keys(expected, config, where):
@@ -144,22 +166,29 @@ def _check_keys(expected, config, where):
 
 
 def warm(config):
-  """The config of the earlier stage: this one with the sections of `config.warm` in place.
-
-  It trains on the preferred responses alone.
-  """
-  stage = config.copy_and_resolve_references()
-  with stage.unlocked():
-    stage.warm = {}
-    stage.init_from = ""
-    stage.checkpoint.metric = ""  # its end is what counts; and it may not have the metric
-    for key, value in config.warm.items():
-      stage[key] = value
-    for section in stage.data.sets.values():
+  """The config of the earlier supervised stage: it trains on the preferred responses alone."""
+  made = _stage(config, config.warm)
+  with made.unlocked():
+    for section in made.data.sets.values():
       section.shape = "best"
-    if not stage.evals:
-      stage.checkpoint.metric = ""
-  return stage
+  return made
+
+
+def judge(config):
+  """The config of the earlier stage that trains a reward model, on the same data."""
+  return _stage(config, config.judge)
+
+
+def _stage(config, sections):
+  """The config of an earlier stage: this one, with these sections in place."""
+  made = config.copy_and_resolve_references()
+  with made.unlocked():
+    made.warm, made.judge, made.rewards, made.rollout.count = {}, {}, {}, 0
+    made.init_from = ""
+    made.checkpoint.metric = ""  # its end is what counts; and it may not have the metric
+    for key, value in sections.items():
+      made[key] = value
+  return made
 
 
 def load(text: str) -> config_dict.ConfigDict:

@@ -27,10 +27,14 @@ def sample(
   top_p: float = 1.0,
   stop: tuple[int, ...] = (),
   pad: int = 0,
+  count: int = 1,
+  other=None,
+  mixture: float = 0.0,
 ):
-  """Samples one response per prompt.
+  r"""Samples `count` responses per prompt; each prompt is read once.
 
-  The sampler divides logits by the temperature, keeps the `top_k` largest, then of these the
+  With `other` the tokens come from the geometric mixture of two models, :math:`\propto
+  \pi(y)^{1-c}\,\pi_{other}(y)^{c}` at every token, with `c = mixture`. The sampler divides logits by the temperature, keeps the `top_k` largest, then of these the
   smallest set of the likeliest tokens whose renormalised probability reaches `top_p`. A row's
   randomness depends on `key`, its index and the step, so not on the size of the batch. The loop
   ends when all rows have stopped.
@@ -47,30 +51,39 @@ def sample(
     top_p: in (0, 1]; 1 keeps all.
     stop: ids that end a response; they are part of it.
     pad: id behind the end.
+    count: responses per prompt; those of a prompt come together, M = N * count rows.
+    other: parameters of a second model of the same config, or None.
+    mixture: share of the second model, 0 to 1.
 
   Returns:
-    tokens: i32[N, max_new].
-    mask: f32[N, max_new], 1 up to and including the stop token.
-    token_logp: f32[N, max_new], log-probability under the model (temperature 1, nothing cut off),
-      what `language.measure` gives; nats, 0 behind the end.
-    sampler_logp: f32[N, max_new], the same under the distribution that was sampled from.
-    finished: bool[N], whether a stop token came.
+    tokens: i32[M, max_new].
+    mask: f32[M, max_new], 1 up to and including the stop token.
+    token_logp: f32[M, max_new], log-probability under the model `params` (temperature 1, nothing
+      cut off), what `language.measure` gives; nats, 0 behind the end.
+    sampler_logp: f32[M, max_new], the same under the distribution that was sampled from.
+    finished: bool[M], whether a stop token came.
 
   Raises:
     Refused: an empty prompt, or a value out of its range.
 
-  Reference: top-p: Holtzman et al., "The Curious Case of Neural Text Degeneration" (2020).
+  Reference: top-p: Holtzman et al., "The Curious Case of Neural Text Degeneration" (2020);
+  mixture: Munos et al., "Nash Learning from Human Feedback" (2023), section 7.
   """
+  if count < 1 or not 0 <= mixture <= 1:
+    raise Refused(f"sample needs count >= 1 and mixture in 0..1; got {count} and {mixture}.")
   _check(config, tokens, prompt_mask, max_new, temperature, top_k, top_p, stop, pad)
+  models = (params,) if other is None else (params, other)
   return _decode(
-    params,
+    models,
     jnp.asarray(tokens, jnp.int32),
     jnp.asarray(prompt_mask) > 0,
     key,
     float(temperature) or 1.0,
     float(top_p),
+    float(mixture),
     config=config,
     max_new=max_new,
+    count=count,
     how=How(temperature == 0, top_k, top_p < 1, tuple(int(s) for s in stop), pad),
   )
 
@@ -142,13 +155,20 @@ class How(NamedTuple):
 
 
 def _write(state, logits, i, draw, how: How):
-  """Chooses token `i` of every row that still runs; `draw` is `(row keys, temperature, top_p)`."""
-  rows, temperature, top_p = draw
+  """Chooses token `i` of every row that still runs.
+
+  `logits` holds those of each model; `draw` is `(row keys, temperature, top_p, mixture)`.
+  """
+  rows, temperature, top_p, mixture = draw
   keys = jax.vmap(jax.random.fold_in, (0, None))(rows, i)
+  logps = [jax.nn.log_softmax(x, -1) for x in logits]
+  blend = logits[0]
+  if len(logps) > 1:
+    blend = (1 - mixture) * logps[0] + mixture * logps[1]
   token, sampler_logp = choose(
-    logits, keys, temperature, top_p, greedy=how.greedy, top_k=how.top_k, nucleus=how.nucleus
+    blend, keys, temperature, top_p, greedy=how.greedy, top_k=how.top_k, nucleus=how.nucleus
   )
-  own = jnp.take_along_axis(jax.nn.log_softmax(logits, -1), token[:, None], 1)[:, 0]
+  own = jnp.take_along_axis(logps[0], token[:, None], 1)[:, 0]
   runs = ~state["finished"]
   new = {
     "tokens": jnp.where(runs, token, how.pad),
@@ -161,27 +181,41 @@ def _write(state, logits, i, draw, how: How):
   return out | {"finished": state["finished"] | ended}
 
 
-@functools.partial(jax.jit, static_argnames=("config", "max_new", "how"))
-def _decode(params, tokens, valid, key, temperature, top_p, *, config, max_new, how):
-  n, p = tokens.shape
+def _repeat(logits, cache, count):
+  """What `prefill` gave for N prompts, for `count` rows of each."""
+  again = lambda x, axis: jnp.repeat(x, count, axis)
+  rows = {"k": again(cache["k"], 1), "v": again(cache["v"], 1)}
+  rows |= {name: again(cache[name], 0) for name in ("valid", "position")}
+  return again(logits, 0), cache | rows
+
+
+@functools.partial(jax.jit, static_argnames=("config", "max_new", "how", "count"))
+def _decode(
+  models, tokens, valid, key, temperature, top_p, mixture, *, config, max_new, how, count
+):
+  p, m = tokens.shape[1], tokens.shape[0] * count
   tokens = sharding.shard(tokens, sharding.BATCH, None)
   position = jnp.where(valid, jnp.cumsum(valid, 1) - 1, 0)
-  draw = (jax.vmap(jax.random.fold_in, (None, 0))(key, jnp.arange(n)), temperature, top_p)
+  rows = jax.vmap(jax.random.fold_in, (None, 0))(key, jnp.arange(m))
+  draw = (rows, temperature, top_p, mixture)
 
   def more(carry):
     state, _, i = carry
     return (i < max_new) & ~state["finished"].all()
 
   def body(carry):
-    state, cache, i = carry
+    state, caches, i = carry
     last = jax.lax.dynamic_index_in_dim(state["tokens"], i - 1, 1, keepdims=False)
-    logits, cache = language.step(params, config, cache, last)
-    return _write(state, logits, i, draw, how), cache, i + 1
+    stepped = [language.step(x, config, c, last) for x, c in zip(models, caches, strict=True)]
+    logits, caches = zip(*stepped, strict=True)
+    return _write(state, logits, i, draw, how), caches, i + 1
 
-  zeros = jnp.zeros((n, max_new), jnp.float32)
+  zeros = jnp.zeros((m, max_new), jnp.float32)
   state = {name: zeros for name in ("mask", "token_logp", "sampler_logp")}
-  state |= {"tokens": jnp.full((n, max_new), how.pad, jnp.int32), "finished": jnp.zeros(n, bool)}
+  state |= {"tokens": jnp.full((m, max_new), how.pad, jnp.int32), "finished": jnp.zeros(m, bool)}
   # The last token is never read back, so the cache needs no slot for it.
-  logits, cache = language.prefill(params, config, tokens, valid, position, p + max_new - 1)
-  start = (_write(state, logits, 0, draw, how), cache, jnp.int32(1))
+  total = p + max_new - 1
+  read = [language.prefill(x, config, tokens, valid, position, total) for x in models]
+  logits, caches = zip(*[_repeat(*r, count) for r in read], strict=True)
+  start = (_write(state, logits, 0, draw, how), caches, jnp.int32(1))
   return jax.lax.while_loop(more, body, start)[0]

@@ -21,9 +21,9 @@ def prompts(rows, most: int) -> list[np.ndarray]:
   return list(found.values())
 
 
-def pad_left(rows, pad: int) -> tuple[np.ndarray, np.ndarray]:
-  """i32[N, P] ids and f32[N, P] mask of prompts of different length, padded on the left."""
-  width = max(len(r) for r in rows)
+def pad_left(rows, pad: int, width: int = 0) -> tuple[np.ndarray, np.ndarray]:
+  """i32[N, P] ids and f32[N, P] mask of prompts, padded on the left to `width` or the longest."""
+  width = width or max(len(r) for r in rows)
   tokens = np.full((len(rows), width), pad, np.int32)
   mask = np.zeros((len(rows), width), np.float32)
   for i, ids in enumerate(rows):

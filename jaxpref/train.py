@@ -33,14 +33,16 @@ from jaxpref import (
   prepare,
   recipe,
   reference,
+  rollout,
   samples,
   sharding,
+  source,
   speed,
   update,
   writer,
 )
 from jaxpref import config as cfg
-from jaxpref.data import batches, tokenize
+from jaxpref.data import tokenize
 from jaxpref.types import Refused
 
 
@@ -87,6 +89,10 @@ def run(config, workdir, *, recipe_config=None, proceed=False, corpus=None) -> d
     else:
       shared = assemble.preferred(corpus)
     run(stage, workdir / "warm", proceed=proceed, corpus=shared)
+  if config.judge:
+    stage = recipe.judge(config)
+    shared = assemble.corpus(stage, workdir / "judge", tokenizer=corpus.tokenizer)
+    run(stage, workdir / "judge", proceed=proceed, corpus=shared)
   with jax.set_mesh(parts.mesh), _sigterm() as stop:
     return _train(parts, workdir, stop)
 
@@ -114,7 +120,7 @@ def _train(parts, workdir, stop) -> dict[str, float]:
   init, abstract, shardings = assemble.initial(parts, tx, key)
   state = init()
   state = state.replace(params=assemble.start(parts, workdir, state.params, shardings.params))
-  frozen = assemble.frozen(parts, state.params)
+  frozen = assemble.frozen(parts, state.params, workdir)
   keeper = checkpoint.open_folder(
     workdir, metric=config.checkpoint.metric, mode=config.checkpoint.mode
   )
@@ -132,12 +138,14 @@ def _train(parts, workdir, stop) -> dict[str, float]:
   )
   _announce(log, parts, abstract, first, workdir)
   cached = reference.for_run(parts, workdir, frozen, key)
+  ready, step = _step(parts, tx, shardings)
   rate = optim.schedule(config.optim, config.steps)
   job = SimpleNamespace(
-    parts=parts, rate=rate, frozen=frozen, cached=cached, key=key, log=log, keeper=keeper, stop=stop
+    parts=parts, rate=rate, frozen=frozen, key=key, log=log, keeper=keeper, stop=stop
   )
+  job.take = source.make(parts, frozen, cached, key, ready, first)
   try:
-    state, each = _loop(job, state, extra, _step(parts, tx, shardings))
+    state, each = _loop(job, state, extra, step)
     checkpoint.wait(keeper)
     log.wrong(samples.wrong_pairs(parts, each or _look(job, state, config.steps, {}, write=False)))
   finally:
@@ -166,22 +174,23 @@ def _step(parts, tx, shardings):
   return ready, jax.jit(rule, donate_argnums=0, out_shardings=(shardings, None))
 
 
-def _loop(job, state, extra, compiled):
+def _loop(job, state, extra, step):
   """Steps until the end, or until SIGTERM.
 
   `told` are the metrics of steps since the last log line that are on the host, `fresh` those still
   on the device; a checkpoint holds `told`, so that a resumed run writes the same lines.
   """
   config, log = job.parts.config, job.log
-  ready, step = compiled
   told, fresh, latest, each = extra["told"], [], extra["latest"], {}
   now = int(state.step)
   clock = speed.start(now)
   if now == 0:
     each = _look(job, state, now, latest)
-  for host in _batches(job, now):
-    batch = ready(state.params, job.frozen, sharding.put(host, job.parts.mesh), job.key)
+  every = rollout.per_batch(config.rollout) if config.rollout.count else 1
+  while now < config.steps:
+    batch, host, made = job.take(state, now)
     state, metrics = step(state, batch)
+    metrics |= made
     now += 1
     last = now == config.steps
     fresh.append((now, metrics, host["index"]))
@@ -195,23 +204,17 @@ def _loop(job, state, extra, compiled):
     with speed.paused(clock):
       due = last or any(e.every and now % e.every == 0 for e in job.parts.evals.values())
       each = _look(job, state, now, latest) if due else {}
-      if now % config.checkpoint.every == 0 or last or job.stop:
+      stop = job.stop and now % every == 0  # a run goes on where new rollouts begin
+      if now % config.checkpoint.every == 0 or last or stop:
         told, fresh = told + _fetch(job, fresh), []
         log.flush()
         own = {k: v for k, v in latest.items() if k.partition("/")[0] in each}
         checkpoint.save(job.keeper, now, state, {"told": told, "latest": latest}, own)
-    if job.stop and not last:
+    if stop and not last:
       checkpoint.wait(job.keeper)
       log.announce(f"SIGTERM: saved at step {now}. Run the same command again to go on.")
       raise SystemExit(0)
   return state, each
-
-
-def _batches(job, start):
-  """Host batches from a step on, with cached reference log-probabilities where there are any."""
-  stream = batches.iterate(job.parts.stream, start, jax.process_index(), jax.process_count())
-  for _, host in zip(range(start, job.parts.config.steps), stream, strict=False):
-    yield host | {k: v[host["index"]] for k, v in job.cached.items()}
 
 
 def _fetch(job, fresh) -> list[dict[str, float]]:
@@ -246,7 +249,8 @@ def _f32(x) -> float:
 
 
 def _mean(steps) -> dict[str, float]:
-  return {k: _f32(np.mean([s[k] for s in steps], dtype=np.float64)) for k in steps[0]}
+  names = dict.fromkeys(k for s in steps for k in s)  # rollouts are told where they were made
+  return {k: _f32(np.mean([s[k] for s in steps if k in s], dtype=np.float64)) for k in names}
 
 
 def _look(job, state, now, latest, write=True) -> dict:

@@ -39,6 +39,7 @@ class Row:
     who: annotator or user.
     group: sub-population.
     source: where the record stands.
+    record: the record itself, for functions that reward responses to it.
   """
 
   ids: tuple[np.ndarray, ...]
@@ -53,6 +54,7 @@ class Row:
   who: int | None
   group: int | None
   source: str
+  record: Record | None = None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -200,6 +202,7 @@ def _row(record, tokenizer, template, max_length, truncate, text_ids):
     truncated=truncated,
     weight=1.0 if record.weight is None else float(record.weight),
     source=record.source,
+    record=record,
     **{name: getattr(record, name) for name in OUTCOMES},
   )
 
