@@ -22,7 +22,6 @@ import numpy as np
 from jaxpref import sharding
 from jaxpref.types import Refused
 
-
 _HOOKS: list = []  # what stood there before ours
 
 

@@ -1,8 +1,8 @@
 """Rollouts: the policy answers prompts, the answers are rewarded, and all is one batch.
 
-K responses to each of B prompts, `[B, K, T]`, under the names of the vocabulary: a batch of rollouts
-is a batch like any other. Prompts are padded on the left and responses begin at the same place in
-every row, so T is known before anything is sampled.
+K responses to each of B prompts, `[B, K, T]`, under the names of the vocabulary: a batch of
+rollouts is a batch like any other. Prompts are padded on the left and responses begin at the same
+place in every row, so T is known before anything is sampled.
 """
 
 from __future__ import annotations

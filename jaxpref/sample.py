@@ -33,11 +33,11 @@ def sample(
 ):
   r"""Samples `count` responses per prompt; each prompt is read once.
 
-  With `other` the tokens come from the geometric mixture of two models, :math:`\propto
-  \pi(y)^{1-c}\,\pi_{other}(y)^{c}` at every token, with `c = mixture`. The sampler divides logits by the temperature, keeps the `top_k` largest, then of these the
-  smallest set of the likeliest tokens whose renormalised probability reaches `top_p`. A row's
-  randomness depends on `key`, its index and the step, so not on the size of the batch. The loop
-  ends when all rows have stopped.
+  With `other` the tokens come from the geometric mixture of two models, at every token
+  :math:`\propto \pi(y)^{1-c}\,\pi_{other}(y)^{c}` with `c = mixture`. The sampler divides logits by
+  the temperature, keeps the `top_k` largest, then of these the smallest set of the likeliest tokens
+  whose renormalised probability reaches `top_p`. A row's randomness depends on `key`, its index and
+  the step, so not on the size of the batch. The loop ends when all rows have stopped.
 
   Args:
     params: of `models.language`.

@@ -1,9 +1,9 @@
 """The loss of a step is the same whatever splits, pads, orders or places its batch.
 
 One objective of every kind (what it reads, how its loss is shaped) is tested, on real records,
-with a small model; `contract_test` shows for all of them that examples do not couple. Losses agree to 1e-6
-relative, gradients to 1e-5 of the largest entry; that a *changed* batch moves both far more than
-this is tested too, so the comparison can fail.
+with a small model; `contract_test` shows for all of them that examples do not couple. Losses agree
+to 1e-6 relative, gradients to 1e-5 of the largest entry; that a *changed* batch moves both far more
+than this is tested too, so the comparison can fail.
 """
 
 import functools

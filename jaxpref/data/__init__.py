@@ -6,9 +6,10 @@ the files beside: `read` (config -> records), `pairs` (records -> records), `tok
 step).
 """
 
+from jaxpref.data.countdown import countdown
 from jaxpref.data.files import files
 from jaxpref.data.hh_harmless import hh_harmless
 from jaxpref.data.personas import personas
 from jaxpref.data.tfds import tfds
 
-__all__ = ["files", "hh_harmless", "personas", "tfds"]
+__all__ = ["countdown", "files", "hh_harmless", "personas", "tfds"]
