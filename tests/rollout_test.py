@@ -1,4 +1,4 @@
-"""Rollouts: samples of a prompt share its reading, rewards fail safely, batches fit the vocabulary."""
+"""Rollouts: samples share the reading of their prompt, rewards fail safely, batches fit the names."""
 
 import json
 import time
