@@ -1,4 +1,4 @@
-"""Rollouts: samples share the reading of their prompt, rewards fail safely, batches fit the names."""
+"""Rollouts: samples share the reading of their prompt, rewards fail safely, batches fit."""
 
 import json
 import time
