@@ -95,7 +95,7 @@ def aot_unpaired(logp, ref_logp, weight, *, beta: float = 0.1, label_smoothing: 
     >>> ref_logp = jnp.asarray([[-11.0, -11.5], [-9.0, -12.0]])
     >>> loss, _ = aot_unpaired(logp, ref_logp, jnp.ones(2))  # (1, 0) against (-0.5, 4)
     >>> print(f"{loss[0]:.6f} {loss[1]:.6f}")
-    0.000000 0.000000
+    0.854355 0.668460
 
   Reference: Melnyk et al., "Distributional Preference Alignment of LLMs via Optimal Transport"
   (2024). Catalogue 1, section 2, `aot_unpaired`.

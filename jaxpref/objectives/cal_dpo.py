@@ -19,7 +19,8 @@ def cal_dpo(logp, ref_logp, *, beta: float = 1e-3):
            + \left(b + \frac{1}{2\beta}\right)^2\right]
 
   The logistic term has no `beta`. It is `log 2 + 1 / (4 beta^2)` where the policy equals the
-  reference; the squares dominate for a small `beta`.
+  reference; the squares dominate for a small `beta`. The repository gives every pair the batch's
+  mean of the squares: other values per pair, the same mean and gradient.
 
   Args:
     logp: f32[B, 2], summed log-probability of each response under the policy, nats.
