@@ -60,11 +60,3 @@ def test_value_at_log_ratios_of_zero(name):
   np.testing.assert_allclose(loss, START[name], rtol=1e-6)
   np.testing.assert_array_equal(metrics["rewards/margins"], 0.0)
   np.testing.assert_array_equal(metrics["rewards/accuracies"], 0.0)
-
-
-def test_every_objective_of_pairs_with_a_reference_is_in_the_table():
-  takes_pairs = set()
-  for name, fn in call.functions(objectives).items():
-    if "ref_logp" in call.needs(fn) and "baseline" not in call.needs(fn):
-      takes_pairs.add(name)
-  assert set(START) <= takes_pairs
