@@ -10,7 +10,7 @@ from jaxpref.objectives.ratios import log_ratios
 
 
 def bco_pair(logp, ref_logp, *, beta: float = 0.1):
-  r"""Binary classifier optimisation with zero shift: is this response a preferred one?
+  r"""Binary classifier optimisation with zero shift: is each response a preferred one or not.
 
   With rewards `r_0 = beta (logp_0 - ref_logp_0)` (preferred) and
   `r_1 = beta (logp_1 - ref_logp_1)`
