@@ -115,11 +115,14 @@ def test_one_bad_line_in_ten_thousand_is_an_error_by_default_and_skipped_if_aske
 
 
 WORDS = {
-  "an unknown objective": (("--config.objectives.main.fn=dop",), ["'dop'", "Did you mean 'dpo'?"]),
+  "an unknown objective": (
+    ("--config.objectives.main.fn=ddpo",),
+    ["'ddpo'", "Did you mean 'dpo'?"],
+  ),
   "an unknown recipe argument": ((f"{RECIPE}:objectiv=dpo",), ["Did you mean 'objective'?"]),
   "an objective that the recipe cannot find": (
-    (f"{RECIPE}:objective=dop",),
-    ["'dop'", "Did you mean 'dpo'?"],
+    (f"{RECIPE}:objective=ddpo",),
+    ["'ddpo'", "Did you mean 'dpo'?"],
   ),
   "an unknown knob": (
     ("--config.objectives.main.betta=1.0",),
@@ -167,7 +170,7 @@ def test_a_wrong_command_is_refused_with_the_nearest_right_one(case, jaxpref, tm
 
 
 def test_in_a_new_process_the_sentence_is_the_same(jaxpref, tmp_path):
-  words = (RECIPE, f"--workdir={tmp_path}/run", "--config.objectives.main.fn=dop")
+  words = (RECIPE, f"--workdir={tmp_path}/run", "--config.objectives.main.fn=ddpo")
   _refused(jaxpref.fresh("train", *words, devices=8), "Did you mean 'dpo'?")
 
 

@@ -4,8 +4,11 @@ Same names and arrays as in `golden/`, for the cases whose function has a defini
 """
 
 import definitions
+import definitions_pairs
 import golden_files
 import numpy as np
+
+from jaxpref import call, objectives
 
 RNG = np.random.default_rng
 
@@ -18,10 +21,15 @@ def write(folder) -> None:
     np.savez(folder / f"{name}.npz", **make(name))
 
 
+def _defined(fn):
+  """The definition of a function, or nothing."""
+  return getattr(definitions, fn, None) or getattr(definitions_pairs, fn, None)
+
+
 def cases(name):
-  """Cases of a file for which `definitions` has a function."""
+  """Cases of a file whose function has a definition."""
   rows = golden_files.parameters(name)
-  has = lambda row: row["fn"] == "nll" or hasattr(definitions, row["fn"])
+  has = lambda row: row["fn"] == "nll" or _defined(row["fn"])
   return [case for case in golden_files.covered(name) if has(rows[case])]
 
 
@@ -29,8 +37,13 @@ def _cases(name):
   """(case, its row, definition with knobs) of a file."""
   for case in cases(name):
     row = golden_files.parameters(name)[case]
-    fn, knobs = getattr(definitions, row["fn"], None), golden_files.knobs(name, case)
+    fn, knobs = _defined(row["fn"]), golden_files.knobs(name, case)
     yield case, row, lambda *arrays, fn=fn, knobs=knobs: fn(*arrays, **knobs)
+
+
+def _rest(row, arrays):
+  """What a function reads after `logp`, by its signature."""
+  return [arrays[k] for k in call.needs(getattr(objectives, row["fn"])) if k != "logp"]
 
 
 def _pairs(rows):
@@ -44,17 +57,19 @@ def _trl_dpo(name):
   out = {"logp": logp, "ref_logp": ref, "mask": mask}
   length, refs = _pairs(mask.sum(1)), _pairs(ref.sum(1))
   for case, row, fn in _cases(name):
-    rest = (refs, length) if row["fn"] == "ipo" else (refs,)
+    arrays = {"ref_logp": refs, "length": length, "weight": np.ones(3)}
     if row["fn"] == "nll":
       batch = lambda x: definitions.token_mean_nll(_pairs(x), _pairs(mask))
     else:
+      rest = _rest(row, arrays)
       batch = lambda x, fn=fn, rest=rest: fn(_pairs((x * mask).sum(1)), *rest).mean()
       pair = fn(_pairs(logp.sum(1)), *rest)
     if "metric" in row:
       out[case] = _metric(row, case, name, _pairs(logp.sum(1)), refs).mean()
       continue
     out |= {f"{case}__loss": batch(logp), f"{case}__grad": definitions.slope(batch, logp)}
-    out |= {} if row["fn"] == "nll" else {f"{case}__pair": pair}
+    coupled = row["fn"] in ("nll", "aot", "aot_unpaired")
+    out |= {} if coupled else {f"{case}__pair": pair}
   return out
 
 
@@ -82,8 +97,29 @@ def _trl_dpo_legacy(name):
     if "metric" in row:
       out[case] = _metric(row, case, name, logp, ref)
       continue
-    grad = definitions.slope(lambda x, fn=fn: fn(x, ref).sum(), logp)
-    out |= {f"{case}__losses": fn(logp, ref), f"{case}__gc": grad[:, 0], f"{case}__gr": grad[:, 1]}
+    rest = _rest(row, {"ref_logp": ref, "weight": np.ones(3)})
+    grad = definitions.slope(lambda x, fn=fn, rest=rest: fn(x, *rest).sum(), logp)
+    losses = fn(logp, *rest)
+    if row["fn"] in ("aot", "aot_unpaired"):  # in the order of the ranks
+      ranked = logp[:, 0] - (logp[:, 1] if row["fn"] == "aot" else ref[:, 0])
+      losses = losses[np.argsort(ranked)]
+    out |= {f"{case}__losses": losses, f"{case}__gc": grad[:, 0], f"{case}__gr": grad[:, 1]}
+  return out | _bco_steps(name, logp, ref)
+
+
+def _bco_steps(name, logp, ref):
+  """BCO with the mean of the batch means so far."""
+  out, means = {}, []
+  for case in golden_files.covered(name):
+    if golden_files.parameters(name)[case]["fn"] != "bco_pair_shifted":
+      continue
+    beta = golden_files.knobs(name, case)["beta"]
+    means.append(beta * (logp - ref).mean())
+    delta = np.mean(means)
+    fn = lambda x, beta=beta, d=delta: definitions_pairs.bco_pair(x, ref, beta, d)
+    grad = definitions.slope(lambda x, fn=fn: fn(x).sum(), logp)
+    found = {"losses": fn(logp), "gc": grad[:, 0], "gr": grad[:, 1], "delta": delta}
+    out |= {f"{case}__{what}": value for what, value in found.items()}
   return out
 
 
@@ -183,18 +219,45 @@ def _paper_offline(name):
   out |= {"halo_pol_c": tokens[:, 0], "halo_pol_r": tokens[:, 1]}
   out |= {"halo_ref_c": refs[:, 0], "halo_ref_r": refs[:, 1]}
   out["halo_kl_pol"], out["halo_kl_ref"] = RNG(17).normal(-2.0, 1.0, (2, 4, 7))
+  out["sppo_p_win"], out["sppo_p_lose"], out["wpo_weight"] = RNG(19).uniform(0.05, 0.95, (3, 4))
   for case, row, fn in _cases(name):
     if case.startswith("halo_"):
       out |= _halo(case, row["fn"], fn, tokens, refs, out)
       continue
-    inputs, rest = (logp / length, np.ones_like(logp)) if row["fn"] == "simpo" else (logp, ref)
-    total = np.mean if case == "oat_ipo" else np.sum
-    grad = definitions.slope(lambda x, fn=fn, r=rest, total=total: total(fn(x, r)), inputs)
-    names = ("gc", "gr") if case == "oat_ipo" else ("g0", "g1")
-    losses = fn(inputs, rest)
-    out[f"{case}__loss"] = losses.mean() if case == "oat_ipo" else losses
+    inputs, rest = _paper_inputs(case, row, logp, ref, length, out)
+    recorded = golden_files.outputs(name, case)  # a batch mean, or one loss per pair
+    mean = recorded["loss"].ndim == 0
+    total = np.mean if mean else np.sum
+    losses = fn(inputs, *rest)
+    value = lambda x, fn=fn, rest=rest, total=total: total(fn(x, *rest))
+    if row["fn"] == "wpo_length":  # its weight gets no gradient
+      value = lambda x, fn=fn, rest=(*rest, out["wpo_weight"]): _weighed(x, *rest, fn)
+    grad = definitions.slope(value, inputs)
+    if row["fn"] == "cal_dpo":  # the mean of the squares in every pair
+      logistic = definitions.dpo(logp, ref, 1.0)
+      losses = logistic + (losses - logistic).mean()
+    names = ("gc", "gr") if "gc" in recorded else ("g0", "g1")
+    out[f"{case}__loss"] = losses.mean() if mean else losses
     out |= {f"{case}__{what}": grad[:, k] for k, what in enumerate(names)}
   return out
+
+
+def _paper_inputs(case, row, logp, ref, length, out):
+  """Policy log-probabilities of a sequence-level case, and what its function reads after them."""
+  if row["fn"] == "simpo":
+    return logp / length, [np.ones_like(logp)]
+  if "margin" in row:
+    return logp / length, [np.tile([row["margin"], 0.0], (len(logp), 1))]
+  if row["fn"] == "wpo_length":
+    length = np.tile((logp.sum(1) / np.log(out["wpo_weight"]))[:, None], 2)
+  chances = np.stack([out["sppo_p_win"], out["sppo_p_lose"]], 1)
+  return logp, _rest(row, {"ref_logp": ref, "length": length, "reward": chances})
+
+
+def _weighed(x, ref, length, weight, fn):
+  """The summed loss with the recorded weights instead of those of `x`."""
+  own = np.minimum(1.0, np.exp((x / length).sum(1)))
+  return (fn(x, ref, length) / own * weight).sum()
 
 
 def _halo(case, name, fn, tokens, refs, out):
@@ -220,7 +283,8 @@ def _pref_ranking(name):
   out = {"logps_pc_pr_rc_rr": np.concatenate([logp, ref]), "beta": np.asarray(0.1)}
   for case, row, _ in _cases(name):
     knobs = golden_files.knobs(name, case) | {"beta": 0.1}
-    fn = lambda x, row=row, knobs=knobs: getattr(definitions, row["fn"])(x.T, ref.T, **knobs)
+    own = ref.T * row.get("reference", True)
+    fn = lambda x, row=row, knobs=knobs, own=own: _defined(row["fn"])(x.T, own, **knobs)
     out[f"loss_{case}"] = fn(logp)
     out[f"grad_{case}"] = definitions.slope(lambda x, fn=fn: fn(x).sum(), logp)
   return out

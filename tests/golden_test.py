@@ -16,7 +16,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jaxpref import numerics, objectives, reduce
+from jaxpref import call, numerics, objectives, reduce
 
 FILES = golden_files.files()
 GRADIENTS = ("grad", "gc", "gr", "g0", "g1", "gx", "gw", "gb")
@@ -27,6 +27,12 @@ def _objective(file, case):
   fn = getattr(objectives, golden_files.parameters(file)[case]["fn"])
   values = golden_files.knobs(file, case)
   return lambda *arrays: fn(*arrays, **values)
+
+
+def _bound(file, case):
+  """The function of a case, with its knobs; `call.feed` gives it arrays by name."""
+  fn = getattr(objectives, golden_files.parameters(file)[case]["fn"])
+  return call.bind(fn, **golden_files.knobs(file, case))
 
 
 def _pairs(rows):
@@ -60,17 +66,18 @@ def test_trl_dpo(case):
   mask, ref = jnp.asarray(z["mask"]), _pairs((z["ref_logp"] * z["mask"]).sum(1))
   lengths = _pairs(mask.sum(1))
   row = golden_files.parameters("trl_dpo")[case]
+  arrays = {"ref_logp": ref, "length": lengths, "weight": jnp.ones(len(ref))}
   if row["fn"] == "nll":
     loss, grad = jax.value_and_grad(lambda x: _token_mean(_pairs(x), _pairs(mask)))(z["logp"])
     return _compare("trl_dpo", case, {"loss": loss, "grad": grad})
-  fn = _objective("trl_dpo", case)
-  rest = (ref, lengths) if row["fn"] == "ipo" else (ref,)
+  fn = _bound("trl_dpo", case)
 
   def pair_losses(token_logp):
-    return fn(_pairs((token_logp * mask).sum(1)), *rest)[0]
+    return call.feed(fn, arrays | {"logp": _pairs((token_logp * mask).sum(1))})[0]
 
   if "metric" in row:
-    metric = fn(_pairs((z["logp"] * mask).sum(1)), *rest)[1][row["metric"]].mean()
+    fed = arrays | {"logp": _pairs((z["logp"] * mask).sum(1))}
+    metric = call.feed(fn, fed)[1][row["metric"]].mean()
     return _compare("trl_dpo", case, {"value": metric})
   loss, grad = jax.value_and_grad(lambda x: pair_losses(x).mean())(z["logp"])
   pair = pair_losses(z["logp"])
@@ -81,14 +88,36 @@ def test_trl_dpo(case):
 @pytest.mark.parametrize("case", golden_files.covered("trl_dpo_legacy"))
 def test_trl_dpo_legacy(case):
   z = golden_files.load("trl_dpo_legacy")
-  fn = _objective("trl_dpo_legacy", case)
+  row, fn = golden_files.parameters("trl_dpo_legacy")[case], _bound("trl_dpo_legacy", case)
   ref = jnp.stack([z["ref_chosen"], z["ref_rejected"]], 1)
   logp = jnp.stack([z["pol_chosen"], z["pol_rejected"]], 1)
-  losses, metrics = fn(logp, ref)
-  grad = jax.grad(lambda x: fn(x, ref)[0].sum())(logp)
+  arrays = {"logp": logp, "ref_logp": ref, "weight": jnp.ones(len(logp))}
+  if "carry" in call.needs(fn):
+    arrays["carry"] = _carry_before("trl_dpo_legacy", case, arrays)
+  losses, metrics = call.feed(fn, arrays)
+  grad = jax.grad(lambda x: call.feed(fn, arrays | {"logp": x})[0].sum())(logp)
+  if row["fn"] in ("aot", "aot_unpaired"):  # TRL's losses stand in the order of the ranks
+    ranked = logp[:, 0] - (logp[:, 1] if row["fn"] == "aot" else ref[:, 0])
+    losses = losses[jnp.argsort(ranked)]
   ours = {"losses": losses, "gc": grad[:, 0], "gr": grad[:, 1]}
-  metric = golden_files.parameters("trl_dpo_legacy")[case].get("metric")
+  if "reward_mean" in metrics:
+    ours["delta"] = metrics["reward_mean"][0]
+  metric = row.get("metric")
   _compare("trl_dpo_legacy", case, {"value": metrics[metric]} if metric else ours)
+
+
+def _carry_before(file, case, arrays):
+  """The memory that the earlier cases of the same function leave, on the same arrays."""
+  rows = golden_files.parameters(file)
+  module = sys.modules[getattr(objectives, rows[case]["fn"]).__module__]
+  carry = module.init_carry()
+  for earlier in golden_files.covered(file):
+    if earlier == case:
+      break
+    if rows[earlier]["fn"] == rows[case]["fn"]:
+      _, metrics = call.feed(_bound(file, earlier), arrays | {"carry": carry})
+      carry = module.next_carry(carry, {k: v.mean() for k, v in metrics.items()})
+  return carry
 
 
 @pytest.mark.parametrize("case", golden_files.covered("trl_unpaired"))
@@ -201,20 +230,34 @@ def test_paper_offline(case):
 
 def _paper_pair(z, case):
   """Sequence-level cases: `loss` is per pair, or the batch mean where it is a scalar."""
-  fn = _objective("paper_offline", case)
-  logp = jnp.stack([z["pol_chosen"], z["pol_rejected"]], 1)
-  ref = jnp.stack([z["ref_chosen"], z["ref_rejected"]], 1)
-  length = jnp.stack([z["len_chosen"], z["len_rejected"]], 1)
+  fn, arrays = _bound("paper_offline", case), _paper_arrays(z, case)
   scalar = golden_files.outputs("paper_offline", case)["loss"].ndim == 0
-  simpo = golden_files.parameters("paper_offline")[case]["fn"] == "simpo"
-  # the SimPO case was recorded on averages of these sums
-  second = jnp.ones_like(logp) if simpo else ref
-  logp = logp / length if simpo else logp
+  losses = lambda x: call.feed(fn, arrays | {"logp": x})[0]
   total = jnp.mean if scalar else jnp.sum
-  grad = jax.grad(lambda x: total(fn(x, second)[0]))(logp)
-  loss = fn(logp, second)[0]
+  loss, grad = losses(arrays["logp"]), jax.grad(lambda x: total(losses(x)))(arrays["logp"])
+  if case.startswith("cal_dpo"):  # recorded with the batch's mean of the squares in every pair
+    logistic = objectives.dpo(arrays["logp"], arrays["ref_logp"], beta=1.0)[0]
+    loss = logistic + (loss - logistic).mean()
   grads = {"g0": grad[:, 0], "g1": grad[:, 1], "gc": grad[:, 0], "gr": grad[:, 1]}
   return grads | {"loss": loss.mean() if scalar else loss}
+
+
+def _paper_arrays(z, case):
+  """What a sequence-level case reads, by name."""
+  pair = lambda one, other: jnp.stack([z[one], z[other]], 1)
+  row = golden_files.parameters("paper_offline")[case]
+  logp, length = pair("pol_chosen", "pol_rejected"), pair("len_chosen", "len_rejected")
+  arrays = {"logp": logp, "ref_logp": pair("ref_chosen", "ref_rejected"), "length": length}
+  if case.startswith("simpo"):  # recorded on averages of these sums
+    arrays |= {"logp": logp / length, "length": jnp.ones_like(length)}
+  if "margin" in row:  # a margin that is asked for is a reference that prefers the first response
+    arrays["ref_logp"] = jnp.tile(jnp.asarray([row["margin"], 0.0]), (len(logp), 1))
+  if row["fn"] == "sppo":
+    arrays["reward"] = pair("sppo_p_win", "sppo_p_lose")
+  if row["fn"] == "wpo_length":  # the length that gives the recorded weight
+    weighed = logp.sum(1) / jnp.log(z["wpo_weight"])
+    arrays["length"] = jnp.stack([weighed, weighed], 1)
+  return arrays
 
 
 def _halo(z, case):
@@ -253,6 +296,7 @@ def test_pref_ranking(case):
   values = golden_files.knobs("pref_ranking", case) | {"beta": float(z["beta"])}
   with jax.enable_x64(True):  # recorded in float64, with margins of hundreds of nats
     logp, ref = (jnp.asarray(x.T) for x in np.split(z["logps_pc_pr_rc_rr"], 2))
+    ref = ref * row.get("reference", True)
     fn = functools.partial(getattr(objectives, row["fn"]), ref_logp=ref, **values)
     loss, grad = fn(logp)[0], jax.grad(lambda x: fn(x)[0].sum())(logp)
   np.testing.assert_allclose(loss, z[f"loss_{case}"], rtol=2e-5, atol=2e-6)

@@ -22,6 +22,9 @@ def dpo(logp, ref_logp, *, beta: float = 0.1, gamma: float = 1.0):
   tokens. It never stops pushing: the gradient in `a - b` has one sign. `gamma = 1` is DPO;
   `gamma = 0` drops the reference.
 
+  Step-DPO is this function on other data: the prompt holds the correct steps that both responses
+  share, and only the first step in which they differ counts, by the mask (`beta` 0.4 to 0.5).
+
   Args:
     logp: f32[B, 2], summed log-probability of each response under the policy, nats.
     ref_logp: f32[B, 2], the same under the reference; no gradient flows.
@@ -44,7 +47,9 @@ def dpo(logp, ref_logp, *, beta: float = 0.1, gamma: float = 1.0):
   Reference: Rafailov et al., "Direct Preference Optimization: Your Language Model is Secretly a
   Reward Model" (2023), eq. 7. Catalogue 1, section 2, `dpo`. For `gamma`: Chen et al.,
   "Preference Learning Algorithms Do Not Learn Preference Rankings" (2024); card pref_ranking,
-  equation 5 (its code calls gamma `alpha_scaling`).
+  equation 5 (its code calls gamma `alpha_scaling`). For steps: Lai et al., "Step-DPO: Step-wise
+  Preference Optimization for Long-chain Reasoning of LLMs" (2024); catalogue 1, section 2,
+  `step_dpo`.
   """
   call.positive("dpo", beta=beta)
   reward = _reward("dpo", logp, ref_logp, beta, gamma)
