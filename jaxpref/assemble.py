@@ -23,6 +23,7 @@ from jaxpref import (
   reduce,
   sharding,
   update,
+  wrappers,
 )
 from jaxpref import config as cfg
 from jaxpref.data import batches, chat, encode, pairs, read, tokenize
@@ -173,7 +174,7 @@ def terms(section) -> tuple[update.Term, ...]:
   out = []
   for name in sorted(section):
     s = section[name]
-    fn = cfg.resolve(objectives, s)
+    fn = cfg.resolve(objectives, s, wrappers)
     prepare.check(call.needs(fn), fn.__name__)
     weight, mode = s.get("term_weight", 1.0), s.get("reduce", "")
     if mode and mode not in reduce.MODES:
@@ -283,7 +284,8 @@ def initial(parts: Parts, tx, key):
   def init():
     params = parts.module.init(update.fold(key, "init"), parts.model)
     carry = update.init_carry(parts.terms)
-    return TrainState(jax.numpy.int32(0), params, tx.init(params), key, carry)
+    moving = frozen(parts, params) if parts.config.reference.sync.every else {}
+    return TrainState(jax.numpy.int32(0), params, tx.init(params), key, carry, moving)
 
   abstract = jax.eval_shape(init)
   rules = parts.module.rules(parts.model)
@@ -295,6 +297,7 @@ def initial(parts: Parts, tx, key):
     sharding.like_params(abstract.opt_state, abstract.params, params, parts.mesh),
     whole,
     jax.tree.map(lambda _: whole, abstract.carry),
+    {name: params for name in abstract.reference},
   )
   return jax.jit(init, out_shardings=shardings), abstract, shardings
 

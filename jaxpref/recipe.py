@@ -47,7 +47,10 @@ def base() -> config_dict.ConfigDict:
   )
   c.optim = optim.section()
   c.mesh = dict(data=-1, fsdp=1, tensor=1, sequence=1)  # data=-1: all devices that are left
-  c.reference = dict(cache="")  # file in the workdir; empty: the reference model runs in each step
+  c.reference = dict(
+    cache="",  # file in the workdir; empty: the reference model runs in each step
+    sync=dict(every=0, rate=0.6),  # every so many steps it moves to the policy by rate; 0: never
+  )
   c.evals = {}  # evaluations by name: evaluation("pair_accuracy", "personas", split="test")
   c.samples = dict(
     count=0,  # samples of each prompt, before and after; 0: none
@@ -127,8 +130,20 @@ def check(config) -> None:
   ):
     if value < 1:
       raise Refused(f"config.{name}={value} must be at least 1.")
+  _check_sync(config)
   if config.checkpoint.mode not in ("max", "min"):
     raise Refused(f"config.checkpoint.mode={config.checkpoint.mode!r} must be 'max' or 'min'.")
+
+
+def _check_sync(config):
+  every, rate = config.reference.sync.every, config.reference.sync.rate
+  if every < 0 or not 0 < rate <= 1:
+    raise Refused(
+      f"config.reference.sync needs every >= 0 (0: never) and rate above 0, at most 1; they are "
+      f"{every} and {rate}."
+    )
+  if every and config.reference.cache:
+    raise Refused("config.reference.cache is of a frozen reference; with reference.sync leave it.")
 
 
 def _check_keys(expected, config, where):
@@ -152,6 +167,7 @@ def warm(config):
   with stage.unlocked():
     stage.warm = {}
     stage.init_from = ""
+    stage.reference.sync.every = 0
     stage.checkpoint.metric = ""  # its end is what counts; and it may not have the metric
     for key, value in config.warm.items():
       stage[key] = value

@@ -115,6 +115,8 @@ def _train(parts, workdir, stop) -> dict[str, float]:
   state = init()
   state = state.replace(params=assemble.start(parts, workdir, state.params, shardings.params))
   frozen = assemble.frozen(parts, state.params)
+  if config.reference.sync.every:  # it moves, in the state; evaluations keep the first one
+    state = state.replace(reference=assemble.frozen(parts, state.params))
   keeper = checkpoint.open_folder(
     workdir, metric=config.checkpoint.metric, mode=config.checkpoint.mode
   )
@@ -161,7 +163,7 @@ def _step(parts, tx, shardings):
     made["inner_grad_fn"] = update.make_grad_fn(
       parts.inner, parts.measure, want, config.microbatches
     )
-  rule = update.make(cfg.resolve(update, config.rule), made, parts.terms)
+  rule = update.make(cfg.resolve(update, config.rule), made, parts.terms, config.reference.sync)
   ready = jax.jit(prepare.make(parts.measure, names))
   return ready, jax.jit(rule, donate_argnums=0, out_shardings=(shardings, None))
 
@@ -180,7 +182,8 @@ def _loop(job, state, extra, compiled):
   if now == 0:
     each = _look(job, state, now, latest)
   for host in _batches(job, now):
-    batch = ready(state.params, job.frozen, sharding.put(host, job.parts.mesh), job.key)
+    reference = state.reference or job.frozen
+    batch = ready(state.params, reference, sharding.put(host, job.parts.mesh), job.key)
     state, metrics = step(state, batch)
     now += 1
     last = now == config.steps

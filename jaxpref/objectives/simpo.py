@@ -7,16 +7,19 @@ import jax
 
 from jaxpref import call
 from jaxpref.numerics import average_logp, pair_logps, pair_rewards
+from jaxpref.types import Refused
 
 
-def simpo(logp, length, *, beta: float = 2.0, gamma: float = 0.5):
+def simpo(logp, length, *, beta: float = 2.0, gamma: float = 0.5, label_smoothing: float = 0.0):
   r"""Simple preference optimisation: logistic loss on the margin of average log-probabilities.
 
-  With `a = logp_0 / length_0` (preferred) and `b = logp_1 / length_1`
+  With `a = logp_0 / length_0` (preferred), `b = logp_1 / length_1` and, at no label smoothing,
 
   .. math:: \ell = -\log \sigma(\beta (a - b) - \gamma)
 
-  It reads no reference. At equal averages it is `log(1 + exp(gamma))`. An empty response has
+  With `z = beta (a - b) - gamma` and `e = label_smoothing` it is
+  `-(1-e) log sigma(z) - e log sigma(-z)`. It reads no reference. At equal averages and `e = 0` it
+  is `log(1 + exp(gamma))`. An empty response has
   average 0. The defaults are those of the paper's repository (`beta=2`, `gamma_beta_ratio=0.25`);
   the published runs set both per model: beta 2 to 10, gamma / beta 0.1 to 0.8.
 
@@ -25,6 +28,7 @@ def simpo(logp, length, *, beta: float = 2.0, gamma: float = 0.5):
     length: f32[B, 2], response tokens that count.
     beta: reward units per nat per token, > 0.
     gamma: margin that the preferred response must win by, in reward units.
+    label_smoothing: probability that a label is wrong, 0 to 0.5.
 
   Returns:
     loss: f32[B], one value per pair, not reduced.
@@ -32,7 +36,7 @@ def simpo(logp, length, *, beta: float = 2.0, gamma: float = 0.5):
       nats (sums; the paper's repository logs averages).
 
   Raises:
-    Refused: not two candidates, or `beta` not above 0.
+    Refused: not two candidates, `beta` not above 0, or `label_smoothing` outside 0 to 0.5.
 
   Example:
     >>> loss, _ = simpo(jnp.asarray([[-4.0, -10.0]]), jnp.asarray([[10.0, 20.0]]))
@@ -43,8 +47,12 @@ def simpo(logp, length, *, beta: float = 2.0, gamma: float = 0.5):
   (2024), eq. 6. Catalogue 1, section 3, `simpo`.
   """
   call.positive("simpo", beta=beta)
+  if not 0 <= label_smoothing <= 0.5:
+    raise Refused(f"simpo needs label_smoothing from 0 to 0.5; it is {label_smoothing}.")
   call.candidates("simpo", 2, logp=logp, length=length)
   chex.assert_equal_shape([logp, length])
   reward = beta * average_logp(logp, length)
-  margin = reward[:, 0] - reward[:, 1]
-  return jax.nn.softplus(gamma - margin), pair_rewards(reward) | pair_logps(logp)
+  margin = reward[:, 0] - reward[:, 1] - gamma
+  right, wrong = jax.nn.softplus(-margin), jax.nn.softplus(margin)
+  loss = (1 - label_smoothing) * right + label_smoothing * wrong
+  return loss, pair_rewards(reward) | pair_logps(logp)
