@@ -163,9 +163,9 @@ def terms(name: str, around: str = "") -> dict[str, dict[str, Any]]:
     Refused: neither a mix nor an objective; names the nearest of both.
   """
   if name in MIXES:
-    found = {key: _section(**given) for key, given in MIXES[name].terms.items()}
+    found = {key: section(**given) for key, given in MIXES[name].terms.items()}
   elif ":" in name or name in call.functions(objectives):
-    found = {"main": _section(name)}
+    found = {"main": section(name)}
   else:
     options = sorted({*MIXES, *call.functions(objectives)})
     raise Refused(
@@ -177,7 +177,8 @@ def terms(name: str, around: str = "") -> dict[str, dict[str, Any]]:
   return found
 
 
-def _section(fn, around=None, **given):
+def section(fn: str, around=None, **given) -> dict[str, Any]:
+  """The section of one term of the table, every knob with its value."""
   if around:
     around = dict(around)
     around = cfg.defaults(wrappers, around.pop("fn"), **around)

@@ -8,7 +8,7 @@ from jaxpref.objectives.kto import kto
 from jaxpref.objectives.orpo import odds_ratio
 from jaxpref.objectives.reward import bradley_terry
 from jaxpref.objectives.rrhf import rrhf
-from jaxpref.objectives.simpo import simpo
+from jaxpref.objectives.simpo import simpo, simpo_hinge
 from jaxpref.objectives.slic import slic_hf
 from jaxpref.objectives.supervised import nll, sequence_nll
 from jaxpref.objectives.tdpo import tdpo1, tdpo2
@@ -29,6 +29,7 @@ __all__ = [
   "rrhf",
   "sequence_nll",
   "simpo",
+  "simpo_hinge",
   "slic_hf",
   "tdpo1",
   "tdpo2",
