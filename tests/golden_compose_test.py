@@ -109,8 +109,9 @@ def test_trl_reference_free(case):
   if case.startswith("tpo_"):
     return _tpo(case)
   z, terms = load("trl_reference_free"), _terms("trl_reference_free", case)
-  kind = parameters("trl_reference_free")[case]["input"]
-  logp = jnp.stack([z[f"{kind}_chosen"], z[f"{kind}_rejected"]], 1)
+  row = parameters("trl_reference_free")[case]
+  logp = jnp.stack([z[f"{row['input']}_{which}"] for which in ("chosen", "rejected")], 1)
+  logp = jnp.maximum(logp, row.get("least", -jnp.inf))  # alphapo_1 was recorded on clamped inputs
 
   def losses(x):
     return _each(terms, {"logp": x, "length": jnp.ones_like(x)})
