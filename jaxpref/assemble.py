@@ -27,6 +27,7 @@ from jaxpref import (
   scoring,
   sharding,
   update,
+  wrappers,
 )
 from jaxpref import config as cfg
 from jaxpref.data import batches, chat, encode, pairs, read, tokenize
@@ -179,7 +180,7 @@ def terms(section) -> tuple[update.Term, ...]:
   out = []
   for name in sorted(section):
     s = section[name]
-    fn = cfg.resolve(objectives, s)
+    fn = cfg.resolve(objectives, s, wrappers)
     prepare.check(call.needs(fn), fn.__name__)
     weight, mode = s.get("term_weight", 1.0), s.get("reduce", "")
     if mode and mode not in reduce.MODES:
@@ -314,7 +315,9 @@ def initial(parts: Parts, tx, key):
   def init():
     params = parts.module.init(update.fold(key, "init"), parts.model)
     carry = update.init_carry(parts.terms)
-    return TrainState(jax.numpy.int32(0), params, tx.init(params), key, carry)
+    return TrainState(
+      jax.numpy.int32(0), params, tx.init(params), key, carry, moving(parts, params)
+    )
 
   abstract = jax.eval_shape(init)
   rules = parts.module.rules(parts.model)
@@ -326,6 +329,7 @@ def initial(parts: Parts, tx, key):
     sharding.like_params(abstract.opt_state, abstract.params, params, parts.mesh),
     whole,
     jax.tree.map(lambda _: whole, abstract.carry),
+    {name: params for name in abstract.reference},
   )
   return jax.jit(init, out_shardings=shardings), abstract, shardings
 
@@ -409,6 +413,13 @@ def frozen(parts: Parts, params, workdir) -> dict:
   if parts.judge is not None and parts.stream is not None:
     out["judge"] = _judge_params(parts, pathlib.Path(workdir) / "judge")
   return out
+
+
+def moving(parts: Parts, params) -> dict:
+  """`ref`, a copy of params, where `config.reference.sync` moves it."""
+  if not parts.config.reference.sync.every or not prepare.reads_reference(parts.names):
+    return {}
+  return {"ref": jax.tree.map(jax.numpy.copy, params)}
 
 
 def _judge_params(parts, source):

@@ -107,7 +107,42 @@ def bind(fn: Callable, **values) -> Callable:
   bound = functools.partial(fn, **values)
   functools.update_wrapper(bound, fn)
   del bound.__wrapped__  # so that inspect sees the partial's own signature
+  bound.__dict__.pop("__signature__", None)  # that of a wrapped objective, with its old defaults
   return bound
+
+
+def wrapped(base: Callable, fn: Callable, reads: Iterable[str], **attributes) -> Callable:
+  """An objective made from another: what the functions of the room `wrappers` return.
+
+  It reads `reads` and has the name, the module, the attributes and the knobs of `base`.
+
+  Args:
+    base: the objective inside.
+    fn: `f(inner, arrays)`, called with the arrays by name and `base` bound to the knobs of the
+      call.
+    reads: names of the arrays.
+    **attributes: set on the result: `init_carry` and `next_carry` of a wrapper with memory.
+
+  >>> twice = wrapped(
+  ...   lambda logp, *, beta=0.1: beta * logp, lambda inner, arrays: 2 * feed(inner, arrays),
+  ...   ["logp"])
+  >>> needs(twice), knobs(twice), twice(1.0), twice(1.0, beta=3.0)
+  (('logp',), {'beta': 0.1}, 0.2, 6.0)
+  """
+  reads = tuple(reads)
+  arrays = [inspect.Parameter(n, inspect.Parameter.POSITIONAL_OR_KEYWORD) for n in reads]
+  signature = inspect.Signature(arrays + _parameters(base, keyword_only=True))
+
+  def objective(*args, **kwargs):
+    given = signature.bind(*args, **kwargs).arguments
+    inner = bind(base, **{k: v for k, v in given.items() if k not in reads})
+    return fn(inner, {k: given[k] for k in reads})
+
+  functools.update_wrapper(objective, base)
+  del objective.__wrapped__
+  objective.__signature__ = signature
+  objective.__dict__.update(attributes)
+  return objective
 
 
 def feed(fn: Callable, arrays: dict[str, Any]) -> Any:

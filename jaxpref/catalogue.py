@@ -17,10 +17,20 @@ from typing import NamedTuple
 
 from absl import flags
 
-from jaxpref import call, vocabulary
+from jaxpref import call, mixes, vocabulary
+from jaxpref import config as cfg
 from jaxpref.types import Refused
 
-ROOMS = ("objectives", "advantages", "selectors", "rewards", "metrics", "data", "models")
+ROOMS = (
+  "objectives",
+  "wrappers",
+  "advantages",
+  "selectors",
+  "rewards",
+  "metrics",
+  "data",
+  "models",
+)
 WIDTH = 96  # columns
 _SECTION = re.compile(r"^(Args|Attributes|Returns|Yields|Raises|Example|Reference):(.*)$")
 
@@ -59,7 +69,8 @@ def functions(room: str) -> dict[str, Callable | ModuleType]:
   """
   if room not in rooms():
     raise Refused(
-      f"the catalogue has no {room!r}. {call.nearest(room, rooms())}It has: {', '.join(rooms())}."
+      f"the catalogue has no {room!r}. {call.nearest(room, (*rooms(), 'mixes'))}"
+      f"It has: {', '.join(rooms())}, mixes."
     )
   module = importlib.import_module(f"jaxpref.{room}")
   modules = {k: v for k, v in vars(module).items() if k in module.__all__ and inspect.ismodule(v)}
@@ -67,11 +78,14 @@ def functions(room: str) -> dict[str, Callable | ModuleType]:
 
 
 def rows(room: str) -> list[Row]:
-  """The table of a room, sorted by name.
+  """The table of a room, or of the `mixes`, sorted by name.
 
   Raises:
     Refused: no such room; names the nearest.
   """
+  if room == "mixes":
+    found = sorted(mixes.MIXES.items())
+    return [Row(k, f"{m.what}: {mixes.formula(k)}.", (), {}, m.source) for k, m in found]
   return [_row(name, fn) for name, fn in sorted(functions(room).items())]
 
 
@@ -170,11 +184,13 @@ def page(room: str, name: str) -> str:
   Raises:
     Refused: no such room or entry; names the nearest.
   """
-  options = functions(room)
+  options = mixes.MIXES if room == "mixes" else functions(room)
   if name not in options:
     raise Refused(
       f"{room} has no {name!r}. {call.nearest(name, options)}It has: {', '.join(sorted(options))}."
     )
+  if room == "mixes":
+    return _mix_page(name)
   fn = options[name]
   parts, row = sections(inspect.getdoc(fn) or ""), _row(name, fn)
   told = entries(parts.get("Args", ""))
@@ -189,6 +205,18 @@ def page(room: str, name: str) -> str:
     blocks.append(_block(heading, parts.get(heading, "")))
   blocks.append(_block("Train with it", _command(room, row)))
   return "\n\n".join(filter(None, blocks))
+
+
+def _mix_page(name):
+  """A mix in full: its terms as a config holds them, and how to train with it."""
+  mix, title = mixes.MIXES[name], f"mixes: {name}"
+  lines = []
+  for key, term in mix.terms.items():
+    lines += [f"{key}.{k} = {v!r}" for k, v in cfg.flat(term).items()]
+  text = textwrap.fill(f"{mix.what}: {mixes.formula(name)}.", WIDTH)
+  blocks = [f"{title}\n{'=' * len(title)}", text, _block("Terms", "\n".join(lines))]
+  command = f"jaxpref train --config=configs/offline.py:objective={name} --workdir=runs/{name}"
+  return "\n\n".join([*blocks, _block("Reference", mix.source), _block("Train with it", command)])
 
 
 def _entry(name, text):
@@ -210,12 +238,15 @@ def _block(heading, text):
 
 
 def _command(room, row):
-  """How a run uses an objective; nothing for the other rooms."""
-  if room != "objectives":
+  """How a run uses an objective or a wrapper; nothing for the other rooms."""
+  if room not in ("objectives", "wrappers"):
     return ""
-  knobs = "".join(f" \\\n    --config.objectives.main.{k}={v}" for k, v in row.knobs.items())
+  key, of = ("main", f"objective={row.name}")
+  if room == "wrappers":
+    key, of = "main.around", f"objective=dpo,around={row.name}"
+  knobs = "".join(f" \\\n    --config.objectives.{key}.{k}={v}" for k, v in row.knobs.items())
   recipe = "reward" if "score" in row.reads else "offline"
-  config = f"--config=configs/{recipe}.py:objective={row.name}"
+  config = f"--config=configs/{recipe}.py:{of}"
   return f"jaxpref train {config}{knobs} \\\n    --workdir=runs/{row.name}"
 
 
@@ -231,6 +262,7 @@ def main(argv) -> None:
   if len(argv) == 1:
     for room in rooms():
       print(f"{room:12s}{', '.join(row.name for row in rows(room))}")
+    print(f"{'mixes':12s}{', '.join(sorted(mixes.MIXES))}")
     return
   if len(argv) == 3:
     if flags.FLAGS.markdown:

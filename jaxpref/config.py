@@ -13,7 +13,7 @@ from ml_collections import config_dict
 from jaxpref import call
 from jaxpref.types import Refused
 
-RESERVED = ("fn", "term_weight", "reduce", "reduce_constant", "every", "mix_weight")
+RESERVED = ("fn", "term_weight", "reduce", "reduce_constant", "every", "mix_weight", "around")
 
 
 def defaults(room: ModuleType, name: str, **values) -> dict[str, Any]:
@@ -37,17 +37,41 @@ def defaults(room: ModuleType, name: str, **values) -> dict[str, Any]:
   }
 
 
-def term(room: ModuleType, name: str, *, term_weight=1.0, reduce="", **values) -> dict[str, Any]:
+def term(
+  room: ModuleType, name: str, *, term_weight=1.0, reduce="", around=None, **values
+) -> dict[str, Any]:
   """The section of one term of the loss: `defaults` with its weight and its reduction.
 
   `reduce=""` takes the mean over examples, or over tokens for losses that have a token axis.
+  `around` is the section of a wrapper, `defaults(wrappers, "lcpo")`; a wrapper's section may have
+  an `around` of its own, for a second one outside.
   """
   section = defaults(room, name, **values)
-  return section | {"term_weight": term_weight, "reduce": reduce, "reduce_constant": 0.0}
+  section |= {"term_weight": term_weight, "reduce": reduce, "reduce_constant": 0.0}
+  return section | ({"around": around} if around else {})
 
 
-def resolve(room: ModuleType, section) -> Any:
-  """The function that a section names, with the knobs that it sets."""
+def resolve(room: ModuleType, section, wrappers: ModuleType | None = None) -> Any:
+  """The function that a section names, with the knobs that it sets, inside its wrappers.
+
+  Args:
+    room: where `fn` is looked up.
+    section: `fn`, knobs, reserved keys.
+    wrappers: the room where the `fn` of `around` is looked up; None: the section has none.
+
+  Raises:
+    Refused: an unknown name or knob, or a wrapper that does not fit.
+  """
+  fn = _bound(room, section)
+  while section.get("around"):
+    if wrappers is None:
+      raise Refused(f"{section['fn']}: only terms of the loss take 'around'.")
+    section = section["around"]
+    fn = _bound(wrappers, section)(fn)
+  return fn
+
+
+def _bound(room, section):
   values = {k: v for k, v in dict(section).items() if k not in RESERVED and v is not None}
   values = {k: v.to_dict() if hasattr(v, "to_dict") else v for k, v in values.items()}
   return call.bind(call.find(room, section["fn"]), **values)

@@ -57,6 +57,17 @@ def average_logp(logp, length):
   return safe_divide(logp, length)
 
 
+def log1mexp(x):
+  """`log(1 - exp(x))` of log-probabilities `x < 0` (nats), without cancellation; 0 gives -inf.
+
+  >>> print(log1mexp(jnp.asarray([-1e-6, -40.0])))
+  [-1.3815511e+01 -4.2483544e-18]
+  """
+  near = x > -0.6931472
+  small, large = jnp.where(near, x, -1.0), jnp.where(near, -1.0, x)
+  return jnp.where(near, jnp.log(-jnp.expm1(small)), jnp.log1p(-jnp.exp(large)))
+
+
 def k3(log_ratio):
   r"""Unbiased, non-negative estimate of KL(old || new) from samples of old: `e^u - 1 - u`.
 
@@ -102,3 +113,17 @@ def pair_logps(logp):
   chex.assert_shape(logp, (None, 2))
   logp = jax.lax.stop_gradient(logp)
   return {"logps/chosen": logp[:, 0], "logps/rejected": logp[:, 1]}
+
+
+def true_logps(metrics, logp):
+  """The metrics with `logps/*` taken from `logp`: for a base that was given something else for it.
+
+  Args:
+    metrics: of an objective; `logps/*` may be pairs `(value, count)`.
+    logp: f32[B, K], nats; no gradient flows.
+  """
+  logp, out = jax.lax.stop_gradient(logp), dict(metrics)
+  for name, value in (("logps/chosen", logp[:, 0]), ("logps/rejected", logp[:, -1])):
+    if name in out:
+      out[name] = (value, out[name][1]) if isinstance(out[name], tuple) else value
+  return out

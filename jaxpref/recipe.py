@@ -48,9 +48,12 @@ def base() -> config_dict.ConfigDict:
   )
   c.optim = optim.section()
   c.mesh = dict(data=-1, fsdp=1, tensor=1, sequence=1)  # data=-1: all devices that are left
-  c.reference = dict(cache="")  # file in the workdir; empty: the reference model runs in each step
   c.rollout = rollout.section()  # responses that the policy samples; count=0: those of the data
   c.rewards = {}  # reward functions by name, added up: reward("countdown")
+  c.reference = dict(
+    cache="",  # file in the workdir; empty: the reference model runs in each step
+    sync=dict(every=0, rate=0.6),  # every so many steps it moves to the policy by rate; 0: never
+  )
   c.evals = {}  # evaluations by name: evaluation("pair_accuracy", "personas", split="test")
   c.samples = dict(
     count=0,  # samples of each prompt, before and after; 0: none
@@ -138,6 +141,7 @@ def check(config) -> None:
       raise Refused(f"config.{name}={value} must be at least 1.")
   if config.rollout.count:
     _check_rollout(config)
+  _check_sync(config)
   if config.checkpoint.mode not in ("max", "min"):
     raise Refused(f"config.checkpoint.mode={config.checkpoint.mode!r} must be 'max' or 'min'.")
 
@@ -151,6 +155,17 @@ def _check_rollout(config):
         f"config.{name}={value} must be a multiple of {steps} (rollout.epochs * "
         "rollout.minibatches): a run can stop only where new rollouts begin."
       )
+
+
+def _check_sync(config):
+  every, rate = config.reference.sync.every, config.reference.sync.rate
+  if every < 0 or not 0 < rate <= 1:
+    raise Refused(
+      f"config.reference.sync needs every >= 0 (0: never) and rate above 0, at most 1; they are "
+      f"{every} and {rate}."
+    )
+  if every and config.reference.cache:
+    raise Refused("config.reference.cache is of a frozen reference; with reference.sync leave it.")
 
 
 def _check_keys(expected, config, where):
@@ -184,6 +199,7 @@ def _stage(config, sections):
   made = config.copy_and_resolve_references()
   with made.unlocked():
     made.warm, made.judge, made.rewards, made.rollout.count = {}, {}, {}, 0
+    made.reference.sync.every = 0
     made.init_from = ""
     made.checkpoint.metric = ""  # its end is what counts; and it may not have the metric
     for key, value in sections.items():

@@ -36,7 +36,8 @@ def _records(parts, frozen, cached, key, ready, start):
     del now  # the stream counts along
     host = next(stream)
     host |= {k: v[host["index"]] for k, v in cached.items()}
-    return ready(state.params, frozen, sharding.put(host, parts.mesh), key), host, {}
+    put = lambda arrays: sharding.put(arrays, parts.mesh)
+    return ready(state.params, frozen | state.reference, put(host), key), host, {}
 
   return take
 
@@ -52,8 +53,9 @@ def _rollouts(parts, frozen, key, ready):
     if part == 0:
       chosen = batches.indices(parts.stream, number)
       drawn = update.fold(key, "rollout", number)
-      host, metrics = rollout.make(parts, state.params, frozen, chosen, drawn)
-      whole = ready(state.params, frozen, sharding.put(host, parts.mesh), key)
+      fixed = frozen | state.reference
+      host, metrics = rollout.make(parts, state.params, fixed, chosen, drawn)
+      whole = ready(state.params, fixed, sharding.put(host, parts.mesh), key)
       metrics |= {k: float(v) for k, v in jax.device_get(mismatch(whole)).items()}
       if steps == 1:
         return whole, host, metrics

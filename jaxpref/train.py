@@ -121,6 +121,8 @@ def _train(parts, workdir, stop) -> dict[str, float]:
   state = init()
   state = state.replace(params=assemble.start(parts, workdir, state.params, shardings.params))
   frozen = assemble.frozen(parts, state.params, workdir)
+  # a reference that moves is in the state; evaluations keep the first one
+  state = state.replace(reference=assemble.moving(parts, state.params))
   keeper = checkpoint.open_folder(
     workdir, metric=config.checkpoint.metric, mode=config.checkpoint.mode
   )
@@ -169,7 +171,7 @@ def _step(parts, tx, shardings):
     made["inner_grad_fn"] = update.make_grad_fn(
       parts.inner, parts.measure, want, config.microbatches
     )
-  rule = update.make(cfg.resolve(update, config.rule), made, parts.terms)
+  rule = update.make(cfg.resolve(update, config.rule), made, parts.terms, config.reference.sync)
   ready = jax.jit(prepare.make(parts.measure, names))
   return ready, jax.jit(rule, donate_argnums=0, out_shardings=(shardings, None))
 

@@ -62,6 +62,7 @@ class TrainState:
     opt_state: optimizer state of `params`.
     key: the run's random key; constant, folded with the step where it is used.
     carry: `{term: pytree}`, memory of objectives that read `carry`.
+    reference: `{"ref": params}` where the reference moves, else empty: it is frozen then.
   """
 
   step: Any
@@ -69,3 +70,4 @@ class TrainState:
   opt_state: Any
   key: Any
   carry: Any
+  reference: Any = dataclasses.field(default_factory=dict)

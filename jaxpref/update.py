@@ -44,11 +44,16 @@ def coupled(fn) -> bool:
 
 
 def init_carry(terms) -> dict:
-  """`{term: carry}` for the terms that read `carry`, from `init_carry(*, knobs)` of their file."""
+  """`{term: carry}` for the terms that read `carry`, from `init_carry(*, knobs)` of their file.
+
+  A wrapper with memory brings the two functions along, as attributes of the objective.
+  """
   return {t.name: _memory(t, "init_carry")() for t in terms if "carry" in call.needs(t.fn)}
 
 
 def _memory(term, name):
+  if hasattr(term.fn, name):
+    return getattr(term.fn, name)
   fn = getattr(sys.modules[term.fn.__module__], name, None)
   if fn is None:
     raise Refused(f"{term.fn.__name__} reads carry, but {term.fn.__module__} has no {name}.")
@@ -240,13 +245,36 @@ def _apply(tx, state, grads, metrics):
   return state.replace(step=state.step + 1, params=params, opt_state=opt_state), metrics
 
 
-def make(rule, parts: dict, terms):
+def moved_reference(state, *, every: int, rate: float) -> dict:
+  r"""The reference after a step: every so many steps it moves towards the policy (TR-DPO).
+
+  .. math:: \theta_{ref} \leftarrow \alpha \theta + (1 - \alpha) \theta_{ref}
+
+  with `alpha = rate`; 1 copies the policy.
+
+  Args:
+    state: after the step; an empty `reference` stays so.
+    every: steps between two moves.
+    rate: alpha, above 0, at most 1.
+
+  Reference: Gorbatovski et al., "Learn Your Reference Model for Real Good Alignment" (2024),
+  eqs. 5 and 6. Catalogue 1, section 2, `tr_dpo`.
+  """
+  if not state.reference:
+    return state.reference
+  due = state.step % every == 0
+  mix = lambda p, r: jnp.where(due, rate * p + (1 - rate) * r, r)
+  return {"ref": jax.tree.map(mix, state.params, state.reference["ref"])}
+
+
+def make(rule, parts: dict, terms, sync=None):
   """The jittable step `(state, batch) -> (state, metrics)`: a bound rule, then the memories.
 
   Args:
     rule: an update rule with its knobs bound.
     parts: what rules read besides `state` and `batch`: `grad_fn`, `tx`, perhaps `inner_grad_fn`.
     terms: tuple of `Term`, for their memories.
+    sync: knobs of `moved_reference`; read where the state holds a reference.
   """
 
   def update(state, batch):
@@ -256,6 +284,7 @@ def make(rule, parts: dict, terms):
       for t in terms
       if t.name in state.carry
     }
-    return new.replace(carry=carry), metrics
+    new = new.replace(carry=carry)
+    return new.replace(reference=moved_reference(new, **sync or {"every": 1, "rate": 0.0})), metrics
 
   return update

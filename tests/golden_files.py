@@ -49,6 +49,11 @@ def covered(name: str) -> list[str]:
   return [case for case, row in parameters(name).items() if "fn" in row]
 
 
+def composed(name: str) -> list[str]:
+  """Cases of a file that are terms of a config: sums, wrappers, functions with other inputs."""
+  return [case for case, row in parameters(name).items() if "terms" in row]
+
+
 def knobs(name: str, case: str) -> dict[str, float]:
   """Knobs of a case; what its name says (`_b0.1`, `_ls0.3`) goes before the table."""
   found = dict(parameters(name)[case]["knobs"])

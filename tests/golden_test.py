@@ -311,7 +311,7 @@ def test_every_array_is_an_input_covered_here_or_listed_for_a_later_objective(fi
     if file == "pref_ranking" and case not in rows:
       case = case.removeprefix("loss_").removeprefix("grad_")
     assert case in rows, f"{file}: {array} is not in its table"
-    assert {"fn", "later", "input", "refused"} & set(rows[case])
+    assert {"fn", "terms", "later", "input", "refused"} & set(rows[case])
 
 
 @pytest.mark.parametrize("file", FILES)

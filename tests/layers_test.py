@@ -9,14 +9,23 @@ ROOT = pathlib.Path(__file__).parent.parent
 LAYERS = (
   "types vocabulary numerics call config sharding folder allocator",
   "kernels",
-  "objectives metrics advantages selectors reduce",
+  "objectives wrappers metrics advantages selectors reduce",
   "models data",
   "optim checkpoint writer console curves sample samples heldout prepare update reference recipe "
-  "assemble speed",
+  "assemble speed mixes",
   "train evaluate generate page run_files page_sections table experiment report catalogue __main__",
 )
 LAYER = {name: number for number, names in enumerate(LAYERS) for name in names.split()}
-ROOMS = ("kernels", "objectives", "metrics", "advantages", "selectors", "models", "data")
+ROOMS = (
+  "kernels",
+  "objectives",
+  "wrappers",
+  "metrics",
+  "advantages",
+  "selectors",
+  "models",
+  "data",
+)
 SIDEWAYS = {  # imports between modules of the last layer, all that there are
   ("train", "page"),
   ("page", "page_sections"),

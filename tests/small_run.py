@@ -2,23 +2,24 @@
 
   jaxpref train --config=tests/small_run.py --workdir=/tmp/run
 
-Arguments: `objective`, `warm` (a supervised stage first), `path` (a file of one's own),
-`evals` (and samples; without them it compiles only half).
+Arguments: `objective` (or a mix), `around` (a wrapper), `warm` (a supervised stage first), `path`
+(a file of one's own), `evals` (and samples; without them it compiles only half).
 """
 
-from jaxpref import call, objectives, recipe
 from jaxpref import config as cfg
+from jaxpref import mixes, objectives, recipe
 
 MODEL = dict(width=32, depth=1, heads=2, kv_heads=1, head_width=16, hidden=64)
 
 
 def get_config(arg=""):
-  arg = cfg.parse_arg(arg, objective="dpo", warm=False, path="", evals=True)
-  needs = call.needs(call.find(objectives, arg.objective))
+  arg = cfg.parse_arg(arg, objective="dpo", around="", warm=False, path="", evals=True)
+  terms = mixes.terms(arg.objective, arg.around)
+  needs = mixes.reads(terms)
   c = recipe.base()
   c.title = f"small run: {arg.objective}"
   c.steps, c.batch = 8, 8
-  c.objectives = dict(main=cfg.term(objectives, arg.objective))
+  c.objectives = terms
   c.model = dict(kind="reward" if "score" in needs else "language", preset="nano", **MODEL)
   c.tokenizer.vocab = 320
   c.optim.lr = 1e-2

@@ -203,3 +203,38 @@ def test_metrics_with_counts_of_their_own_are_means_over_what_they_count():
   count = jnp.asarray([1.0, 0.0, 0.0, 1.0])
   total, number = update.counted((value, count), {"weight": jnp.asarray([1.0, 1.0, 1.0, 3.0])})
   assert float(total) == 7.0 and float(number) == 4.0
+
+
+def _wrapped(base):
+  return call.wrapped(base, lambda inner, arrays: call.feed(inner, arrays), call.needs(base))
+
+
+def test_a_wrapped_objective_keeps_the_memory_of_its_base():
+  term = update.Term("main", _wrapped(call.bind(remembering, decay=0.25)), 1.0, "", 0.0)
+  assert float(update.init_carry((term,))["main"]) == 2.0
+  assert float(update._memory(term, "next_carry")(2.0, {"seen": 4.0})) == 0.25 * 2 + 0.75 * 4
+
+
+def test_a_wrapper_may_bring_a_memory_of_its_own():
+  base = lambda score: (score[:, 0], {})
+  fn = call.wrapped(
+    base,
+    lambda inner, arrays: inner(arrays["score"]),
+    ["score", "carry"],
+    init_carry=lambda: jnp.float32(7.0),
+    next_carry=lambda carry, metrics: carry + 1,
+  )
+  term = update.Term("main", call.bind(fn), 1.0, "", 0.0)
+  assert float(update.init_carry((term,))["main"]) == 7.0
+  assert float(update._memory(term, "next_carry")(7.0, {})) == 8.0
+
+
+def test_a_wrapped_objective_couples_examples_as_its_base_does(monkeypatch):
+  monkeypatch.setitem(sys.modules, "contrast_room", SimpleNamespace(COUPLED=True))
+
+  def contrast(score):
+    return score[:, 0] - score[:, 0].mean(), {}
+
+  contrast.__module__ = "contrast_room"
+  assert update.coupled(_wrapped(contrast)) and update.coupled(_wrapped(_wrapped(contrast)))
+  assert not update.coupled(_wrapped(remembering))

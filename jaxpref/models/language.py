@@ -17,7 +17,17 @@ from jaxpref.models.transformer import Config
 from jaxpref.numerics import steady_sum
 from jaxpref.types import Refused
 
-MEASURES = ("logp", "token_logp", "length", "entropy", "hidden", "prompt_logp")
+MEASURES = (
+  "logp",
+  "token_logp",
+  "length",
+  "entropy",
+  "hidden",
+  "prompt_logp",
+  "collision",
+  "logits",
+)
+PER_TOKEN = ("token_logp", "entropy", "collision", "logits")
 READ = ("tokens", "mask", "prompt_mask", "position", "scored")
 HEAD_SPEC = ("fsdp", "tensor")
 
@@ -65,7 +75,9 @@ def measure(params, batch, config: Config, want, key=None):
 
   Returns:
     Exactly the wanted arrays: `logp`, `prompt_logp` f32[B, K] (nats), `length` f32[B, K] (tokens),
-    `token_logp`, `entropy` f32[B, K, T] (nats), `hidden` f32[B, K, T, D].
+    `token_logp`, `entropy`, `collision` f32[B, K, T] (nats), `hidden` f32[B, K, T, D], `logits`
+    f32[B, K, T, V] over the true vocabulary: place t holds what token t was predicted from.
+    `collision` and `logits` keep all logits in memory.
 
   Raises:
     Refused: a name that the model cannot measure.
@@ -83,7 +95,7 @@ def measure(params, batch, config: Config, want, key=None):
   hidden = hidden_states(params, config, flat["tokens"], real, flat["position"])
   if "hidden" in want:
     out["hidden"] = hidden.astype(jnp.float32).reshape(b, k, t, -1)
-  if set(want) & {"logp", "token_logp", "entropy", "prompt_logp"}:
+  if set(want) & {"logp", "prompt_logp", *PER_TOKEN}:
     some = "scored" in flat and "prompt_logp" not in want
     read = _read_some if some else _read_all
     found = read(params, config, hidden, flat, real, want)
@@ -102,17 +114,25 @@ def check_want(model: str, measures, want) -> None:
 
 
 def _score(params, config, hidden, targets, want):
-  """`linear_logp` over `hidden[N, R, D]` and `targets[N, R]`: logp and entropy (or None) [N, R]."""
+  """What `hidden[N, R, D]` predict: `token_logp` of `targets[N, R]`, and what else is wanted."""
   head, layout = _head(params, config)
+  rows = hidden.reshape(-1, hidden.shape[-1])
   logp, entropy = linear_logp(
-    hidden.reshape(-1, hidden.shape[-1]),
+    rows,
     head,
     targets.reshape(-1),
     vocab=config.vocab,
     entropy="entropy" in want,
     layout=layout,
   )
-  return logp.reshape(targets.shape), None if entropy is None else entropy.reshape(targets.shape)
+  found = {"token_logp": logp}
+  if "entropy" in want:
+    found["entropy"] = entropy
+  if set(want) & {"collision", "logits"}:
+    scores = linear_logits(rows, head, vocab=config.vocab, layout=layout)[:, : config.vocab]
+    each = jax.nn.log_softmax(scores)
+    found |= {"logits": scores, "collision": jax.nn.logsumexp(2 * each, axis=-1)}
+  return {name: x.reshape(*targets.shape, *x.shape[1:]) for name, x in found.items()}
 
 
 def _before(real):
@@ -128,8 +148,14 @@ def _after(real):
 
 
 def _take(x, index):
-  """`x[n, index[n, r]]`, with indices outside clipped."""
-  return jnp.take_along_axis(x, jnp.clip(index, 0, x.shape[1] - 1), axis=1)
+  """`x[n, index[n, r]]`, with indices outside clipped; `x` may have further axes."""
+  index = jnp.clip(index, 0, x.shape[1] - 1)
+  return jnp.take_along_axis(x, _beside(index, x), axis=1)
+
+
+def _beside(index, x):
+  """`index[N, R]` with as many axes as `x`."""
+  return index.reshape(*index.shape, *(1,) * (x.ndim - index.ndim))
 
 
 def _read_all(params, config, hidden, flat, real, want):
@@ -138,22 +164,17 @@ def _read_all(params, config, hidden, flat, real, want):
   counted = real if "prompt_logp" in want else mask
   before, after = _before(real), _after(real)
   ok = real & (after < real.shape[1]) & _take(counted, after)
-  logp, entropy = _score(
-    params, config, hidden, jnp.where(ok, _take(flat["tokens"], after), -1), want
-  )
+  targets = jnp.where(ok, _take(flat["tokens"], after), -1)
+  scored = _score(params, config, hidden, targets, want)
 
   def own(x, where):
-    return jnp.where(where & (before >= 0), _take(x, before), 0.0)
+    return jnp.where(_beside(where & (before >= 0), x), _take(x, before), 0.0)
 
-  found = {}
-  if "token_logp" in want:
-    found["token_logp"] = own(logp, mask)
-  if "entropy" in want:
-    found["entropy"] = own(entropy, mask)
+  found = {name: own(scored[name], mask) for name in PER_TOKEN if name in want}
   if "logp" in want:
-    found["logp"] = steady_sum(own(logp, mask))
+    found["logp"] = steady_sum(own(scored["token_logp"], mask))
   if "prompt_logp" in want:
-    found["prompt_logp"] = steady_sum(own(logp, real & ~mask))
+    found["prompt_logp"] = steady_sum(own(scored["token_logp"], real & ~mask))
   return found
 
 
@@ -164,20 +185,16 @@ def _read_some(params, config, hidden, flat, real, want):
   ok = (source >= 0) & _take(flat["mask"] > 0, scored)
   targets = jnp.where(ok, _take(flat["tokens"], scored), -1)
   taken = jnp.take_along_axis(hidden, jnp.maximum(source, 0)[..., None], axis=1)
-  logp, entropy = _score(params, config, taken, targets, want)
+  there = _score(params, config, taken, targets, want)
   n, t = real.shape
   row, place = jnp.arange(n)[:, None], jnp.where(ok, scored, t)
 
   def spread(x):
-    return jnp.zeros((n, t), x.dtype).at[row, place].add(x, mode="drop")
+    return jnp.zeros((n, t, *x.shape[2:]), x.dtype).at[row, place].add(x, mode="drop")
 
-  found = {}
-  if "token_logp" in want:
-    found["token_logp"] = spread(logp)
-  if "entropy" in want:
-    found["entropy"] = spread(entropy)
+  found = {name: spread(there[name]) for name in PER_TOKEN if name in want}
   if "logp" in want:
-    found["logp"] = steady_sum(logp)
+    found["logp"] = steady_sum(there["token_logp"])
   return found
 
 

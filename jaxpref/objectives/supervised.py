@@ -1,4 +1,4 @@
-"""Supervised fine-tuning on the preferred response."""
+"""Supervised fine-tuning on the preferred response, per token or per sequence."""
 
 from __future__ import annotations
 
@@ -39,3 +39,33 @@ def nll(token_logp, mask):
   chex.assert_rank(token_logp, 3)
   loss = jnp.where(mask[:, :1] > 0, -token_logp[:, :1], 0.0)
   return loss, {"nll": jax.lax.stop_gradient(loss)}
+
+
+def sequence_nll(logp):
+  r"""Negative log-likelihood of the preferred response as a whole.
+
+  With the preferred (or only) response at index 0
+
+  .. math:: \ell = -\log \pi(y \mid x) = -\sum_t \log \pi(y_t \mid x, y_{<t})
+
+  The loop takes the mean over examples, so long responses weigh more than in `nll`. An empty
+  response has loss 0.
+
+  Args:
+    logp: f32[B, K], summed log-probability of each response under the policy, nats.
+
+  Returns:
+    loss: f32[B], nats, of candidate 0 only; not reduced.
+    metrics: `sequence_nll` f32[B], the same without gradient.
+
+  Example:
+    >>> loss, _ = sequence_nll(jnp.asarray([[-10.0, -12.0]]))
+    >>> print(loss)
+    [10.]
+
+  Reference: the regularisation term of Zhao et al., "SLiC-HF: Sequence Likelihood Calibration with
+  Human Feedback" (2023), eq. 1. Catalogue 1, section 3, `slic_hf`.
+  """
+  chex.assert_rank(logp, 2)
+  loss = -logp[:, 0]
+  return loss, {"sequence_nll": jax.lax.stop_gradient(loss)}

@@ -58,12 +58,18 @@ def test_every_measure_equals_a_forward_pass_written_in_float64_numpy(name):
     entropy = -(np.exp(logq) * logq).sum(-1)
     np.testing.assert_allclose(flat["token_logp"][i, p:n], own[p - 1 :], rtol=2e-5, atol=2e-5)
     np.testing.assert_allclose(flat["entropy"][i, p:n], entropy[p - 1 : -1], rtol=2e-5)
+    collision = np.log(np.square(np.exp(logq)).sum(-1))
+    np.testing.assert_allclose(flat["collision"][i, p:n], collision[p - 1 : -1], rtol=2e-5)
+    scores = flat["logits"][i, p:n]
+    assert scores.shape[1] == config.vocab <= config.padded_vocab
+    again = scores - np.log(np.exp(np.float64(scores)).sum(-1, keepdims=True))
+    np.testing.assert_allclose(again, logq[p - 1 : -1], rtol=1e-4, atol=2e-5)
     np.testing.assert_allclose(flat["logp"][i], own[p - 1 :].sum(), rtol=1e-5)
     np.testing.assert_allclose(flat["prompt_logp"][i], own[: p - 1].sum(), rtol=1e-5)
     hidden = by_hand.hidden(params, config, ids)
     np.testing.assert_allclose(flat["hidden"][i, :n], hidden, rtol=1e-4, atol=2e-5)
     assert flat["length"][i] == len(response)
-    for name in ("token_logp", "entropy"):
+    for name in language.PER_TOKEN:
       np.testing.assert_array_equal(flat[name][i, :p], 0.0)
       np.testing.assert_array_equal(flat[name][i, n:], 0.0)
 
@@ -270,3 +276,13 @@ def test_a_new_model_predicts_nearly_uniformly():
   batch = by_hand.batch(by_hand.rows(2048))
   found = _measure(params, batch, config, frozenset({"logp", "length"}))
   np.testing.assert_allclose(found["logp"] / found["length"], -np.log(2048), rtol=0.05)
+
+
+def test_scored_places_have_the_same_logits_and_collisions_as_all_places():
+  config, params = _model()
+  want = frozenset(language.PER_TOKEN)
+  whole = by_hand.batch(by_hand.rows())
+  some = by_hand.batch(by_hand.rows(), scored=True)
+  left, right = (_measure(params, batch, config, want) for batch in (whole, some))
+  for name in want:
+    np.testing.assert_allclose(left[name], right[name], rtol=1e-5, atol=1e-5, err_msg=name)
