@@ -17,12 +17,15 @@ from jaxpref import (
   checkpoint,
   folder,
   heldout,
+  metrics,
   models,
   objectives,
   prepare,
   reduce,
   sharding,
+  teacher,
   update,
+  vocabulary,
 )
 from jaxpref import config as cfg
 from jaxpref.data import batches, chat, encode, pairs, read, tokenize
@@ -55,6 +58,7 @@ class Parts(NamedTuple):
   passes: Any  # f(rows, batch) -> host batches, each row once
   evals: dict[str, heldout.Evaluation]
   names: frozenset[str]  # all that terms and evaluations read
+  teacher: Any  # `teacher.Teacher`, where one is read
 
 
 def corpus(config, workdir, *, training: bool = True, tokenizer=None) -> Corpus:
@@ -231,11 +235,16 @@ def parts(config, shared: Corpus) -> Parts:
       **shape,
     )
     _check_made(names, stream, module)
+  told = {n for e in config.evals.values() for n in call.needs(cfg.resolve(metrics, e["metric"]))}
+  guide = None
+  if prepare.reads_teacher(told | (names if stream else set())):
+    guide = teacher.find(config.get("teacher"), shared.tokenizer, module, model)
   evals = {
-    k: heldout.make(k, e, shared.evals[k], measure, module.MEASURES, devices)
+    k: heldout.make(
+      k, e, shared.evals[k], measure, module.MEASURES, devices, guide and guide.measure
+    )
     for k, e in config.evals.items()
   }
-  everything = names.union(*(call.needs(e.fn) for e in evals.values()))
   return Parts(
     config,
     shared,
@@ -248,8 +257,14 @@ def parts(config, shared: Corpus) -> Parts:
     stream,
     passes,
     evals,
-    everything,
+    names | told,
+    guide,
   )
+
+
+def taught(parts: Parts):
+  """`measure` of the teacher, or None."""
+  return parts.teacher and parts.teacher.measure
 
 
 def check_source(parts: Parts) -> None:
@@ -268,7 +283,7 @@ def check_source(parts: Parts) -> None:
 def _check_made(names, stream, module):
   """Refuses names that neither data, model nor prepare make, before anything is compiled."""
   made = set(batches.batch_at(stream, 0)) | set(module.MEASURES) | prepare.made(names) | {"carry"}
-  base = {n: n.removeprefix("ref_").removeprefix("old_") for n in names}
+  base = {n: vocabulary.plain(n) for n in names}
   for name in sorted(names):
     if name not in made or (base[name] != name and base[name] not in module.MEASURES):
       raise Refused(
@@ -335,6 +350,8 @@ def restore(config, workdir, which="last") -> Restored:
   reference = {}
   if prepare.reads_reference(made.names):
     reference = {"ref": start(made, workdir, first(), shardings)}
+  if made.teacher:
+    reference["teacher"] = teacher.load(made.teacher, made.mesh)
   return Restored(made, params, reference, key, step)
 
 
@@ -366,7 +383,10 @@ def start(parts: Parts, workdir, params, shardings):
 
 
 def frozen(parts: Parts, params) -> dict:
-  """`{"ref": copy of params}` where anything in the run reads a reference, else nothing."""
-  if not prepare.reads_reference(parts.names):
-    return {}
-  return {"ref": jax.tree.map(jax.numpy.copy, params)}
+  """`ref`, a copy of params, and `teacher`, each where anything in the run reads it."""
+  found = {}
+  if prepare.reads_reference(parts.names):
+    found["ref"] = jax.tree.map(jax.numpy.copy, params)
+  if parts.teacher:
+    found["teacher"] = teacher.load(parts.teacher, parts.mesh)
+  return found

@@ -12,7 +12,7 @@ LAYERS = (
   "objectives metrics advantages selectors reduce",
   "models data",
   "optim checkpoint writer console curves sample samples heldout prepare update reference recipe "
-  "assemble speed",
+  "assemble speed teacher best",
   "train evaluate generate page run_files page_sections table experiment report catalogue __main__",
 )
 LAYER = {name: number for number, names in enumerate(LAYERS) for name in names.split()}
