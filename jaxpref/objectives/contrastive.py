@@ -43,7 +43,7 @@ def simcse(embedding, *, tau: float = 0.05):
   call.candidates("simcse", 2, embedding=embedding)
   one, other = unit(embedding[:, 0]), unit(embedding[:, 1])
   alike = one @ other.T / tau
-  loss = jax.nn.logsumexp(alike, -1) - jnp.diagonal(alike)
+  loss = jax.nn.logsumexp(alike - jnp.diagonal(alike)[:, None], -1)
   right = jnp.argmax(alike, -1) == jnp.arange(len(alike))
   return loss, {"contrast/accuracy": right.astype(jnp.float32)}
 
