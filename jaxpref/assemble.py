@@ -17,6 +17,7 @@ from jaxpref import (
   checkpoint,
   folder,
   heldout,
+  metrics,
   models,
   objectives,
   prepare,
@@ -26,7 +27,9 @@ from jaxpref import (
   rollout,
   scoring,
   sharding,
+  teacher,
   update,
+  vocabulary,
   wrappers,
 )
 from jaxpref import config as cfg
@@ -60,8 +63,9 @@ class Parts(NamedTuple):
   passes: Any  # f(rows, batch) -> host batches, each row once
   evals: dict[str, heldout.Evaluation]
   names: frozenset[str]  # all that terms and evaluations read
-  rewards: tuple = ()  # of rollouts, `scoring.Reward`
-  judge: Any = None  # f(params, batch, key) -> f32[B, K], where there is a reward model
+  teacher: Any  # `teacher.Teacher`, where one is read
+  rewards: tuple  # of rollouts, `scoring.Reward`
+  judge: Any  # f(params, batch, key) -> f32[B, K], where there is a reward model
 
 
 def corpus(config, workdir, *, training: bool = True, tokenizer=None) -> Corpus:
@@ -239,11 +243,16 @@ def parts(config, shared: Corpus) -> Parts:
     )
     own = rollout.MADE if config.rollout.count else batches.batch_at(stream, 0)
     _check_made(names, set(own), module)
+  told = {n for e in config.evals.values() for n in call.needs(cfg.resolve(metrics, e["metric"]))}
+  guide = None
+  if prepare.reads_teacher(told | (names if stream else set())):
+    guide = teacher.find(config.get("teacher"), shared.tokenizer, module, model)
   evals = {
-    k: heldout.make(k, e, shared.evals[k], measure, module.MEASURES, devices)
+    k: heldout.make(
+      k, e, shared.evals[k], measure, module.MEASURES, devices, guide and guide.measure
+    )
     for k, e in config.evals.items()
   }
-  everything = names.union(*(call.needs(e.fn) for e in evals.values()))
   return Parts(
     config,
     shared,
@@ -256,7 +265,8 @@ def parts(config, shared: Corpus) -> Parts:
     stream,
     passes,
     evals,
-    everything,
+    names | told,
+    guide,
     reward_terms(config.rewards),
     _judge(config, shared) if config.judge else None,
   )
@@ -284,6 +294,11 @@ def _judge(config, shared):
   return score
 
 
+def taught(parts: Parts):
+  """`measure` of the teacher, or None."""
+  return parts.teacher and parts.teacher.measure
+
+
 def check_source(parts: Parts) -> None:
   """Refuses an `init_from` whose tokenizer is another one.
 
@@ -300,7 +315,7 @@ def check_source(parts: Parts) -> None:
 def _check_made(names, own, module):
   """Refuses names that neither source, model nor prepare make, before anything is compiled."""
   made = own | set(module.MEASURES) | prepare.made(names) | {"carry"}
-  base = {n: n.removeprefix("ref_").removeprefix("old_") for n in names}
+  base = {n: vocabulary.plain(n) for n in names}
   for name in sorted(names):
     if name not in made or (base[name] != name and base[name] not in module.MEASURES):
       raise Refused(
@@ -370,6 +385,8 @@ def restore(config, workdir, which="last") -> Restored:
   reference = {}
   if prepare.reads_reference(made.names):
     reference = {"ref": start(made, workdir, first(), shardings)}
+  if made.teacher:
+    reference["teacher"] = teacher.load(made.teacher, made.mesh)
   return Restored(made, params, reference, key, step)
 
 
@@ -403,8 +420,8 @@ def start(parts: Parts, workdir, params, shardings):
 def frozen(parts: Parts, params, workdir) -> dict:
   """Parameters that do not change, by who reads them.
 
-  `ref`: a copy of `params`, where anything in the run reads a reference; `judge`: the reward model
-  of the rollouts, from `workdir/judge`.
+  `ref`: a copy of `params`, where anything in the run reads a reference; `teacher`, where one is
+  read; `judge`: the reward model of the rollouts, from `workdir/judge`.
   """
   out = {}
   opponent = parts.config.rollout.count and parts.config.rollout.opponent != "policy"
@@ -412,6 +429,8 @@ def frozen(parts: Parts, params, workdir) -> dict:
     out["ref"] = jax.tree.map(jax.numpy.copy, params)
   if parts.judge is not None and parts.stream is not None:
     out["judge"] = _judge_params(parts, pathlib.Path(workdir) / "judge")
+  if parts.teacher:
+    out["teacher"] = teacher.load(parts.teacher, parts.mesh)
   return out
 
 

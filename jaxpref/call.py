@@ -175,6 +175,28 @@ def positive(name: str, **values) -> None:
       raise Refused(f"{name} needs {knob} > 0; it is {value}.")
 
 
+def at_least(name: str, least: float, **values) -> None:
+  """Refuses knobs below a bound.
+
+  Raises:
+    Refused: a knob that is less, or not a number.
+  """
+  for knob, value in values.items():
+    if not value >= least:
+      raise Refused(f"{name} needs {knob} >= {least}; it is {value}.")
+
+
+def fraction(name: str, **values) -> None:
+  """Refuses knobs outside of [0, 1].
+
+  Raises:
+    Refused: a knob that is less than 0, more than 1, or not a number.
+  """
+  for knob, value in values.items():
+    if not 0 <= value <= 1:
+      raise Refused(f"{name} needs {knob} in [0, 1]; it is {value}.")
+
+
 def candidates(name: str, count: int, **arrays) -> None:
   """Refuses arrays that do not hold `count` candidates per situation, `[B, count, ...]`.
 

@@ -7,12 +7,14 @@ from types import SimpleNamespace
 import jax
 from absl import flags
 
-from jaxpref import assemble, recipe, samples, update
+from jaxpref import assemble, best, recipe, samples, update
 from jaxpref.data import chat
 from jaxpref.types import Refused
 
 
-def run(workdir, prompts, step: str = "last", seed: int = 0, **options) -> list[dict]:
+def run(
+  workdir, prompts, step: str = "last", seed: int = 0, best_of: int = 0, reward="", **options
+) -> list[dict]:
   """Samples responses to prompts from one checkpoint of a run.
 
   Args:
@@ -20,15 +22,23 @@ def run(workdir, prompts, step: str = "last", seed: int = 0, **options) -> list[
     prompts: texts, each a user turn of the run's chat template.
     step: `last`, `best` or a number.
     seed: of the samples.
+    best_of: of so many samples of each prompt only the best is returned; 0: all are.
+    reward: folder of the reward model's run that says which one is the best.
     **options: `count`, `max_new`, `temperature`, `top_k`, `top_p`; the run's own where not given.
 
   Returns:
     One object per sample, the samples of a prompt together: `prompt`, `response`, `logp` (nats),
-    `length` (tokens).
+    `length` (tokens); with `best_of` also `score` and the prompt's `mean_score` (reward units).
 
   Raises:
     Refused: no run there, no such checkpoint, a model that does not generate, an unknown option.
   """
+  if (best_of > 0) != bool(reward) or best_of < 0:
+    raise Refused(
+      f"best of n needs both --best_of of at least 1 and --reward, the folder of a reward model's "
+      f"run; got best_of={best_of} and reward={str(reward)!r}."
+    )
+  options |= {"count": best_of} if best_of else {}
   config = recipe.stored(workdir)
   known = {k: config.samples[k] for k in ("max_new", "temperature", "top_k", "top_p")}
   known |= {"count": config.samples.count or 1}
@@ -44,7 +54,8 @@ def run(workdir, prompts, step: str = "last", seed: int = 0, **options) -> list[
     ids = [chat.prompt_ids(p, corpus.tokenizer, corpus.template) for p in prompts]
     key = update.fold(jax.random.key(seed), "generate")
     drawn = samples.draw(loaded.parts, loaded.params, ids, SimpleNamespace(**known | options), key)
-  return samples.texts(loaded.parts, drawn)
+  found = samples.texts(loaded.parts, drawn)
+  return best.pick(reward, prompts, found) if best_of else found
 
 
 def define_flags() -> None:
@@ -52,6 +63,8 @@ def define_flags() -> None:
   flags.DEFINE_string("workdir", None, "folder of the run", required=True)
   flags.DEFINE_multi_string("prompt", None, "a prompt; may be given more than once", required=True)
   flags.DEFINE_integer("samples", 1, "samples of each prompt")
+  flags.DEFINE_integer("best_of", 0, "print only the best of so many samples; needs --reward")
+  flags.DEFINE_string("reward", "", "folder of the reward model's run that picks the best")
   flags.DEFINE_string("step", "last", "last, best or a step")
   flags.DEFINE_integer("seed", 0, "of the samples")
   flags.DEFINE_float("temperature", 1.0, "0 is greedy")
@@ -70,6 +83,8 @@ def main(argv) -> None:
     f.prompt,
     f.step,
     f.seed,
+    f.best_of,
+    f.reward,
     count=f.samples,
     max_new=f.max_new,
     temperature=f.temperature,
@@ -77,4 +92,6 @@ def main(argv) -> None:
     top_p=f.top_p,
   )
   for one in found:
-    print(f"{one['prompt']} | {one['response']}   ({one['length']} tokens, {one['logp']:.2f} nats)")
+    score = f", score {one['score']:.3f}" if "score" in one else ""
+    told = f"{one['length']} tokens, {one['logp']:.2f} nats{score}"
+    print(f"{one['prompt']} | {one['response']}   ({told})")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable
 from typing import NamedTuple
 
@@ -26,7 +27,7 @@ class Evaluation(NamedTuple):
   kept: dict  # reference log-probabilities by batch number: the reference does not change
 
 
-def make(name, section, rows, measure, measures, mesh) -> Evaluation:
+def make(name, section, rows, measure, measures, mesh, teacher=None) -> Evaluation:
   """Binds a metric to encoded rows.
 
   Args:
@@ -36,6 +37,7 @@ def make(name, section, rows, measure, measures, mesh) -> Evaluation:
     measure: `f(params, batch, want, key) -> arrays`, the model.
     measures: names that the model can measure.
     mesh: the batch is made to divide over it.
+    teacher: `measure` of the teacher, where there is one.
 
   Raises:
     Refused: an unknown metric or knob, or one that reads what nobody makes.
@@ -44,7 +46,7 @@ def make(name, section, rows, measure, measures, mesh) -> Evaluation:
   names = call.needs(fn)
   prepare.check(names, fn.__name__)
   want = frozenset(names) & frozenset(measures)
-  ready = prepare.make(measure, names)
+  ready = prepare.make(measure, names, teacher)
   under = frozenset(n for n in names if n.startswith("ref_"))
 
   @jax.jit
@@ -73,12 +75,13 @@ def run(evaluation: Evaluation, params, frozen, key, parts) -> tuple[dict, dict]
   Args:
     evaluation: from `make`.
     params: the policy.
-    frozen: `{"ref": params}` where the metric reads the reference; the same at every call.
+    frozen: `ref` and `teacher`, parameters, where the metric reads them; the same at every call.
     key: random key.
     parts: of the run (`jaxpref.assemble`): mesh and how rows become batches.
 
   Returns:
-    ({metric: mean}, {metric: f32[N]}), the N records in the order of the data.
+    ({metric: mean}, {metric: f32[N]}), the N records in the order of the data. The means are joined
+    by what `summary(each)` of the metric's file tells of the whole sample, if it has one.
   """
   sums: dict[str, np.ndarray] = {}
   each: dict[str, list] = {}
@@ -96,4 +99,6 @@ def run(evaluation: Evaluation, params, frozen, key, parts) -> tuple[dict, dict]
       each.setdefault(name, []).append(value[real])
   means = {k: float(np.float32(t / c)) if c else 0.0 for k, (t, c) in sums.items()}
   back = np.argsort(evaluation.order)
-  return means, {k: np.concatenate(v)[back] for k, v in each.items()}
+  values = {k: np.concatenate(v)[back] for k, v in each.items()}
+  told = getattr(sys.modules[evaluation.fn.__module__], "summary", lambda each: {})(values)
+  return means | {k: float(np.float32(v)) for k, v in told.items()}, values

@@ -58,14 +58,45 @@ def average_logp(logp, length):
 
 
 def log1mexp(x):
-  """`log(1 - exp(x))` of log-probabilities `x < 0` (nats), without cancellation; 0 gives -inf.
+  """`log(1 - exp(x))` of `x <= 0` without cancellation; arguments above -1e-7 count as -1e-7.
 
-  >>> print(log1mexp(jnp.asarray([-1e-6, -40.0])))
-  [-1.3815511e+01 -4.2483544e-18]
+  >>> print(jnp.round(log1mexp(jnp.asarray([-0.5, -1.0])), 6))
+  [-0.932752 -0.458675]
   """
+  x = jnp.minimum(x, -1e-7)
   near = x > -0.6931472
-  small, large = jnp.where(near, x, -1.0), jnp.where(near, -1.0, x)
-  return jnp.where(near, jnp.log(-jnp.expm1(small)), jnp.log1p(-jnp.exp(large)))
+  close = jnp.log(-jnp.expm1(jnp.where(near, x, -0.5)))
+  return jnp.where(near, close, jnp.log1p(-jnp.exp(jnp.where(near, -1.0, x))))
+
+
+def unit(x, axis=-1):
+  """`x` scaled to length 1; a vector of zeros stays as it is, with no gradient.
+
+  >>> print(unit(jnp.asarray([[3.0, 4.0], [0.0, 0.0]])))
+  [[0.6 0.8]
+   [0.  0. ]]
+  """
+  top = jax.lax.stop_gradient(jnp.abs(x).max(axis, keepdims=True))  # squares of 1e30 overflow
+  x = safe_divide(x, top)
+  square = (x * x).sum(axis, keepdims=True)
+  return safe_divide(x, jnp.sqrt(jnp.where(square == 0, 1.0, square)))
+
+
+def skew(one, other, scale=1.0):
+  r"""A fixed form of two vectors that changes its sign when they are swapped.
+
+  .. math:: s = \sum_l \lambda_l (u_{2l} v_{2l+1} - u_{2l+1} v_{2l})
+
+  Args:
+    one: f32[..., E], `u`; E even.
+    other: f32[..., E], `v`.
+    scale: f32[..., E/2], `lambda`, or a number.
+
+  >>> print(skew(jnp.asarray([1.0, 0.0]), jnp.asarray([0.0, 1.0])))
+  1.0
+  """
+  cross = one[..., 0::2] * other[..., 1::2] - one[..., 1::2] * other[..., 0::2]
+  return (scale * cross).sum(-1)
 
 
 def k3(log_ratio):

@@ -1,8 +1,9 @@
 """The stage without gradients: what a batch gets once, before the optimizer steps that use it.
 
 Names are read by their prefix: `ref_logp` is `logp` under the frozen reference, `old_logp` under
-the policy as it is when the batch arrives, `baseline` is KTO's z0 from mismatched pairs. Whatever
-couples the situations of a batch belongs here.
+the policy as it is when the batch arrives, `teacher_logits` is `logits` under another frozen model,
+`baseline` is KTO's z0 from mismatched pairs. Whatever couples the situations of a batch belongs
+here.
 """
 
 from __future__ import annotations
@@ -20,9 +21,14 @@ def reads_reference(names) -> bool:
   return any(n.startswith("ref_") for n in names) or "baseline" in names
 
 
+def reads_teacher(names) -> bool:
+  """Whether making these names needs a teacher."""
+  return any(n.startswith("teacher_") for n in names)
+
+
 def made(names) -> frozenset[str]:
   """Those of the names that this stage makes; the others come from data or the model."""
-  prefixed = {n for n in names if n.startswith(("ref_", "old_"))}
+  prefixed = {n for n in names if n.startswith(("ref_", "old_", "teacher_"))}
   return frozenset(prefixed | ({"baseline"} & set(names)))
 
 
@@ -40,13 +46,13 @@ def check(names, of: str) -> None:
     if not vocabulary.known(name):
       raise Refused(
         f"{of} reads {name}, which jaxpref.vocabulary does not list. It lists: "
-        f"{', '.join(vocabulary.NAMES)}; ref_ and old_ go before what the model measures."
+        f"{', '.join(vocabulary.NAMES)}; ref_, old_ and teacher_ go before what the model measures."
       )
     if name != vocabulary.plain(name) and vocabulary.plain(name) not in vocabulary.MEASURED:
       raise Refused(f"{of} reads {name}: {vocabulary.plain(name)} is not measured by a model.")
 
 
-def make(measure, names):
+def make(measure, names, teacher=None):
   """`prepare(params, frozen, batch, key) -> batch` with the wanted names added.
 
   A name that the batch already has (a cached reference log-probability) is not made again. The
@@ -55,14 +61,25 @@ def make(measure, names):
   Args:
     measure: `f(params, batch, want, key) -> arrays`, the model.
     names: what the terms read; see `made`.
+    teacher: the same of the teacher, where one is read; its parameters are `frozen["teacher"]`.
+
+  Raises:
+    Refused: a teacher is read and there is none.
   """
   names = made(names)
+  if reads_teacher(names) and teacher is None:
+    read = ", ".join(sorted(n for n in names if reads_teacher([n])))
+    raise Refused(
+      f"this run reads {read} but has no teacher: set config.teacher.init_from to the folder of a "
+      "finished run of the same kind of model."
+    )
 
   def prepare(params, frozen, batch, key):
     out = {k: v for k, v in batch.items() if not k.startswith("mismatch_")}
     todo = names - set(batch)
     out |= _under(measure, "ref_", frozen.get("ref"), todo, out, key)
     out |= _under(measure, "old_", params, todo, out, key)
+    out |= _under(teacher, "teacher_", frozen.get("teacher"), todo, out, key)
     if "baseline" in todo:
       mismatched = {k[9:]: v for k, v in batch.items() if k.startswith("mismatch_")}
       out["baseline"] = baseline(measure, params, frozen["ref"], mismatched, batch["weight"], key)

@@ -36,6 +36,7 @@ def base() -> config_dict.ConfigDict:
   c.model = model("nano")
   c.init_from = ""  # folder of the run whose parameters this one starts from (and refers to)
   c.init_step = "last"  # last, best or a step
+  c.teacher = dict(init_from="", init_step="last")  # the run whose model teaches, where one is read
   c.tokenizer = {"kind": "bpe", "vocab": 2048, "path": ""}  # bytes, bpe or file (tokenizer.json)
   c.data = dict(
     sets={},  # data sets by name: data_set("personas"), mixed by mix_weight

@@ -172,7 +172,7 @@ def _step(parts, tx, shardings):
       parts.inner, parts.measure, want, config.microbatches
     )
   rule = update.make(cfg.resolve(update, config.rule), made, parts.terms, config.reference.sync)
-  ready = jax.jit(prepare.make(parts.measure, names))
+  ready = jax.jit(prepare.make(parts.measure, names, assemble.taught(parts)))
   return ready, jax.jit(rule, donate_argnums=0, out_shardings=(shardings, None))
 
 

@@ -1,7 +1,8 @@
 """The types that every part shares: one record of data, one state of a run, one kind of refusal.
 
 Axis letters, the same in shapes, docstrings and einsum strings: `B` situations, `K` candidates,
-`T` tokens, `R` scored tokens, `S` segments, `D` width, `V` vocabulary, `H` heads, `L` layers.
+`T` tokens, `R` scored tokens, `S` segments, `D` width, `V` vocabulary, `M` attributes or parts,
+`E` embedding, `H` heads, `L` layers.
 """
 
 from __future__ import annotations

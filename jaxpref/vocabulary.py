@@ -38,6 +38,8 @@ NAMES = {
   "relevance": Name("B K", "f32", "data", "outcome given by people: (1, 0), grades, clicks"),
   "label": Name("B", "f32", "data", "probability that candidate 0 is the preferred one"),
   "strength": Name("B", "f32", "data", "how strongly it is preferred"),
+  "aspects": Name("B K M", "f32", "data", "grade of each attribute; NaN where there is none"),
+  "step_label": Name("B K T", "f32", "data", "0 to 1 where a step ends: is it good; -1 elsewhere"),
   "who": Name("B", "i32", "data", "annotator or user"),
   "group": Name("B", "i32", "data", "sub-population"),
   "weight": Name("B", "f32", "data", "example weight; 0 on rows that only fill the batch"),
@@ -58,6 +60,11 @@ NAMES = {
   "hidden": Name("B K T D", "f32", "model", "last hidden states"),
   "value": Name("B K T", "f32", "model", "predicted return"),
   "score": Name("B K", "f32", "model", "reward-model score"),
+  "score_parts": Name("B K M", "f32", "model", "reward-model score of each attribute"),
+  "token_score": Name("B K T", "f32", "model", "reward-model score at each token that counts"),
+  "embedding": Name("B K E", "f32", "model", "preference embedding of a response"),
+  "gate": Name("B M", "f32", "model", "share of each part, from the prompt"),
+  "prototypes": Name("M E", "f32", "model", "cluster centres of embeddings"),
   # memory
   "carry": Name("", "tree", "state", "memory of an objective"),
 }

@@ -16,7 +16,7 @@ import pytest
 from jaxpref import call, catalogue, vocabulary
 from jaxpref.types import Refused
 
-B, T, V = 4, 6, 7
+B, T, V, M = 4, 6, 7, 4
 FIXED = ("ref_", "old_", "teacher_", "sampler_")  # prefixes of arrays that get no gradient
 FUNCTIONS = [
   pytest.param(fn, id=name) for name, fn in sorted(catalogue.functions("objectives").items())
@@ -27,7 +27,10 @@ every_objective = pytest.mark.parametrize("fn", FUNCTIONS)
 def _draw(name, rng, b, k):
   """A plausible array of a name of the vocabulary; one row has no token that counts."""
   name = vocabulary.plain(name)
-  shape = tuple({"B": b, "K": k, "T": T, "R": T, "D": 5, "V": V}[a] for a in vocabulary.axes(name))
+  shape = tuple(
+    {"B": b, "K": k, "T": T, "R": T, "D": 5, "V": V, "M": M, "E": 2 * M}[a]
+    for a in vocabulary.axes(name)
+  )
   empty = np.ones(shape, np.float32)
   empty[min(1, b - 1)] = 0
   draw = {

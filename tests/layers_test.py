@@ -10,9 +10,9 @@ LAYERS = (
   "types vocabulary numerics call config sharding folder allocator",
   "kernels",
   "objectives wrappers metrics advantages selectors reduce",
-  "models data",
+  "models data rewards",
   "optim checkpoint writer console curves sample samples heldout prepare update reference recipe "
-  "assemble speed mixes",
+  "assemble speed mixes teacher best rollout source scoring",
   "train evaluate generate page run_files page_sections table experiment report catalogue __main__",
 )
 LAYER = {name: number for number, names in enumerate(LAYERS) for name in names.split()}

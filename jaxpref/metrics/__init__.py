@@ -1,7 +1,8 @@
 """Metrics: `f(arrays..., *, knobs) -> {name: array}`, never reduced; statistics of two samples.
 
 The functions listed here read arrays by their vocabulary names, so a config may name them.
-`metrics.correlation` holds statistics over a whole sample, which are numbers, not arrays.
+`metrics.correlation` and `metrics.calibration` hold statistics over a whole sample, which are
+numbers, not arrays; an evaluation also tells what `summary(each)` of its metric's file makes.
 """
 
 from jaxpref.metrics.likelihood import response_nll
@@ -15,7 +16,7 @@ from jaxpref.metrics.ranking import (
   ranking_accuracy,
   reward_accuracy,
 )
-from jaxpref.metrics.score import score_accuracy
+from jaxpref.metrics.score import parts_accuracy, preference_accuracy, score_accuracy
 
 __all__ = [
   "difficulty",
@@ -24,6 +25,8 @@ __all__ = [
   "ideal_accuracy_normalised",
   "order_accuracy",
   "pair_accuracy",
+  "parts_accuracy",
+  "preference_accuracy",
   "ranking_accuracy",
   "response_nll",
   "reward_accuracy",

@@ -70,6 +70,9 @@ class Config:
     dtype: compute dtype, `float32` or `bfloat16`; parameters stay as they are given.
     remat: what the backward pass recomputes: `none`, `full` (each layer) or `dots` (all but the
       results of matrix products).
+    parts: attributes that a reward model scores apart; 0: none. A language model has none.
+    embedding: length of a reward model's preference embedding, even; 0: none.
+    unit: whether that embedding is scaled to length 1.
 
   Raises:
     Refused: a shape that cannot be, in a sentence.
@@ -89,12 +92,21 @@ class Config:
   tied: bool = True
   dtype: str = "float32"
   remat: str = "none"
+  parts: int = 0
+  embedding: int = 0
+  unit: bool = False
 
   def __post_init__(self):
     for name in ("vocab", "width", "depth", "heads", "kv_heads", "head_width", "hidden"):
       value = getattr(self, name)
       if type(value) is not int or value < 1:
         raise Refused(f"a model's {name} must be a whole number of at least 1; got {value!r}.")
+    for name in ("parts", "embedding"):
+      value = getattr(self, name)
+      if type(value) is not int or value < 0:
+        raise Refused(f"a model's {name} must be a whole number of at least 0; got {value!r}.")
+    if self.embedding % 2:
+      raise Refused(f"embedding={self.embedding} must be even: it is made of planes.")
     if self.heads % self.kv_heads:
       raise Refused(f"heads={self.heads} is not a multiple of kv_heads={self.kv_heads}.")
     if self.head_width % 2:
