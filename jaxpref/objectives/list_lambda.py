@@ -35,10 +35,10 @@ def list_lambda_dcg(score, relevance, present):
     Refused: fewer than two candidates.
 
   Example:
-    >>> loss, _ = list_lambda_dcg(jnp.asarray([[0.5, 0.1, -0.4]]), jnp.asarray([[1.0, 0.5, 0.0]]),
-    ...   jnp.ones((1, 3)))
+    >>> score, grades = jnp.asarray([[0.5, 0.1, -0.4]]), jnp.asarray([[1.0, 0.5, 0.0]])
+    >>> loss, _ = list_lambda_dcg(score, grades, jnp.ones((1, 3)))
     >>> print(f"{loss[0]:.6f}")
-    None
+    0.307200
 
   Reference: Burges, "From RankNet to LambdaRank to LambdaMART: An Overview" (2010). Catalogue 1,
   section 5, golden rax_listwise. That library multiplies by the padded size of the
@@ -75,10 +75,10 @@ def list_lambda_dcg2(score, relevance, present):
     Refused: fewer than two candidates.
 
   Example:
-    >>> loss, _ = list_lambda_dcg2(jnp.asarray([[0.5, 0.1, -0.4]]), jnp.asarray([[1.0, 0.5, 0.0]]),
-    ...   jnp.ones((1, 3)))
+    >>> score, grades = jnp.asarray([[0.5, 0.1, -0.4]]), jnp.asarray([[1.0, 0.5, 0.0]])
+    >>> loss, _ = list_lambda_dcg2(score, grades, jnp.ones((1, 3)))
     >>> print(f"{loss[0]:.6f}")
-    None
+    0.228053
 
   Reference: Wang et al., "The LambdaLoss Framework for Ranking Metric Optimization" (2018).
   Catalogue 1, section 5, golden rax_listwise. The library behind them multiplies by the
@@ -114,10 +114,10 @@ def list_lambda_labeldiff(score, relevance, present):
     Refused: fewer than two candidates.
 
   Example:
-    >>> loss, _ = list_lambda_labeldiff(jnp.asarray([[0.5, 0.1, -0.4]]), jnp.asarray([[1.0, 0.5, 0.0]]),
-    ...   jnp.ones((1, 3)))
+    >>> score, grades = jnp.asarray([[0.5, 0.1, -0.4]]), jnp.asarray([[1.0, 0.5, 0.0]])
+    >>> loss, _ = list_lambda_labeldiff(score, grades, jnp.ones((1, 3)))
     >>> print(f"{loss[0]:.6f}")
-    None
+    0.834700
 
   Reference: Jagerman et al., "Rax: Composable Learning-to-Rank Using JAX" (2022). Catalogue 1,
   section 5, golden rax_listwise.

@@ -11,7 +11,9 @@ from jaxpref.objectives import _lists
 def rm_all_pairs(score, relevance, present, *, pairs: str = "mean"):
   r"""Bradley-Terry over all pairs of a list, the form of InstructGPT.
 
-  .. math:: \ell = \frac{1}{|P|} \sum_{(i, j) \in P} \log(1 + e^{-(s_i - s_j)}), \quad P = \{\psi_i > \psi_j\}
+  .. math::
+    \ell = \frac{1}{|P|} \sum_{(i, j) \in P} \log(1 + e^{-(s_i - s_j)}), \quad
+    P = \{(i, j): \psi_i > \psi_j\}
 
   With a full order of K candidates there are K(K-1)/2 pairs, so lists of all sizes weigh the
   same. With two candidates it is `bradley_terry`. `pairs="sum"` is the all-pairs logistic loss
@@ -32,10 +34,10 @@ def rm_all_pairs(score, relevance, present, *, pairs: str = "mean"):
     Refused: fewer than two candidates, or an unknown word for `pairs`.
 
   Example:
-    >>> loss, _ = rm_all_pairs(jnp.asarray([[0.5, 0.1, -0.4]]), jnp.asarray([[1.0, 0.5, 0.0]]),
-    ...   jnp.ones((1, 3)))
+    >>> score, grades = jnp.asarray([[0.5, 0.1, -0.4]]), jnp.asarray([[1.0, 0.5, 0.0]])
+    >>> loss, _ = rm_all_pairs(score, grades, jnp.ones((1, 3)))
     >>> print(f"{loss[0]:.6f}")
-    None
+    0.442749
 
   Reference: Ouyang et al., "Training language models to follow instructions with human feedback"
   (2022), eq. 1; Burges et al., "Learning to Rank using Gradient Descent" (2005). Catalogue 1,
@@ -69,10 +71,10 @@ def list_hinge(score, relevance, present, *, pairs: str = "sum"):
     Refused: fewer than two candidates, or an unknown word for `pairs`.
 
   Example:
-    >>> loss, _ = list_hinge(jnp.asarray([[0.5, 0.1, -0.4]]), jnp.asarray([[1.0, 0.5, 0.0]]),
-    ...   jnp.ones((1, 3)))
+    >>> score, grades = jnp.asarray([[0.5, 0.1, -0.4]]), jnp.asarray([[1.0, 0.5, 0.0]])
+    >>> loss, _ = list_hinge(score, grades, jnp.ones((1, 3)))
     >>> print(f"{loss[0]:.6f}")
-    None
+    1.200000
 
   Reference: Joachims, "Optimizing Search Engines using Clickthrough Data" (2002). Catalogue 1,
   section 5, golden rax_listwise.
@@ -81,9 +83,8 @@ def list_hinge(score, relevance, present, *, pairs: str = "sum"):
   _lists.check("list_hinge", score=score, relevance=relevance, present=present)
   s = _lists.known(present, score)
   loss = jnp.maximum(0.0, 1.0 + _lists.ahead(s))
-  return _lists.over(loss, _lists.better(relevance, present), pairs), _lists.report(
-    s, relevance, present
-  )
+  loss = _lists.over(loss, _lists.better(relevance, present), pairs)
+  return loss, _lists.report(s, relevance, present)
 
 
 def list_zero_one(score, relevance, present, *, pairs: str = "sum"):
@@ -109,10 +110,10 @@ def list_zero_one(score, relevance, present, *, pairs: str = "sum"):
     Refused: fewer than two candidates, or an unknown word for `pairs`.
 
   Example:
-    >>> loss, _ = list_zero_one(jnp.asarray([[0.5, 0.1, -0.4]]), jnp.asarray([[1.0, 0.5, 0.0]]),
-    ...   jnp.ones((1, 3)))
+    >>> score, grades = jnp.asarray([[0.5, 0.1, -0.4]]), jnp.asarray([[1.0, 0.5, 0.0]])
+    >>> loss, _ = list_zero_one(score, grades, jnp.ones((1, 3)))
     >>> print(f"{loss[0]:.6f}")
-    None
+    1.067904
 
   Reference: Jagerman et al., "Rax: Composable Learning-to-Rank Using JAX" (2022). Catalogue 1,
   section 5, golden rax_listwise.
@@ -121,9 +122,8 @@ def list_zero_one(score, relevance, present, *, pairs: str = "sum"):
   _lists.check("list_zero_one", score=score, relevance=relevance, present=present)
   s = _lists.known(present, score)
   loss = jax.nn.sigmoid(_lists.ahead(s))
-  return _lists.over(loss, _lists.better(relevance, present), pairs), _lists.report(
-    s, relevance, present
-  )
+  loss = _lists.over(loss, _lists.better(relevance, present), pairs)
+  return loss, _lists.report(s, relevance, present)
 
 
 def list_mse(score, relevance, present, *, pairs: str = "sum"):
@@ -131,8 +131,9 @@ def list_mse(score, relevance, present, *, pairs: str = "sum"):
 
   .. math:: \ell = \sum_{i, j} \big((s_i - s_j) - (\psi_i - \psi_j)\big)^2
 
-  over all ordered pairs of present candidates, equal grades too. `"mean"` divides by their number
-  squared, a candidate's pair with itself included. It is 0 where scores are grades plus a constant.
+  over all ordered pairs of present candidates, equal grades too. `"mean"` divides by the
+  square of their number, so the pairs of a candidate with itself count. It is 0 where scores are
+  grades plus a constant.
 
   Args:
     score: f32[B, K], score of each candidate, reward units.
@@ -149,10 +150,10 @@ def list_mse(score, relevance, present, *, pairs: str = "sum"):
     Refused: fewer than two candidates, or an unknown word for `pairs`.
 
   Example:
-    >>> loss, _ = list_mse(jnp.asarray([[0.5, 0.1, -0.4]]), jnp.asarray([[1.0, 0.5, 0.0]]),
-    ...   jnp.ones((1, 3)))
+    >>> score, grades = jnp.asarray([[0.5, 0.1, -0.4]]), jnp.asarray([[1.0, 0.5, 0.0]])
+    >>> loss, _ = list_mse(score, grades, jnp.ones((1, 3)))
     >>> print(f"{loss[0]:.6f}")
-    None
+    0.040000
 
   Reference: Jagerman et al., "Rax: Composable Learning-to-Rank Using JAX" (2022). Catalogue 1,
   section 5, golden rax_listwise.
@@ -162,6 +163,5 @@ def list_mse(score, relevance, present, *, pairs: str = "sum"):
   s = _lists.known(present, score)
   there = present > 0
   gap = _lists.ahead(s) - _lists.ahead(_lists.known(present, relevance))
-  return _lists.over(gap**2, there[:, :, None] & there[:, None, :], pairs), _lists.report(
-    s, relevance, present
-  )
+  loss = _lists.over(gap**2, there[:, :, None] & there[:, None, :], pairs)
+  return loss, _lists.report(s, relevance, present)

@@ -35,13 +35,13 @@ def rm_pl(score, relevance, present, *, top: int = 0):
     Refused: fewer than two candidates, or a negative `top`.
 
   Example:
-    >>> loss, _ = rm_pl(jnp.asarray([[0.5, 0.1, -0.4]]), jnp.asarray([[3.0, 2.0, 1.0]]),
-    ...   jnp.ones((1, 3)))
+    >>> score, grades = jnp.asarray([[0.5, 0.1, -0.4]]), jnp.asarray([[3.0, 2.0, 1.0]])
+    >>> loss, _ = rm_pl(score, grades, jnp.ones((1, 3)))
     >>> print(f"{loss[0]:.6f}")
     1.204948
 
-  Reference: Plackett, "The Analysis of Permutations" (1975); Xia et al., "Listwise Approach to Learning
-  to Rank" (2008). Catalogue 1, section 7, `rm_pl`.
+  Reference: Plackett, "The Analysis of Permutations" (1975); Xia et al., "Listwise Approach to
+  Learning to Rank" (2008). Catalogue 1, section 7, `rm_pl`.
   """
   _lists.at_least_zero("rm_pl", top=top)
   _lists.check("rm_pl", score=score, relevance=relevance, present=present)
@@ -73,13 +73,13 @@ def list_net(score, relevance, present, *, temperature: float = 1.0):
     Refused: fewer than two candidates, or `temperature` not above 0.
 
   Example:
-    >>> loss, _ = list_net(jnp.asarray([[0.5, 0.1, -0.4]]), jnp.asarray([[1.0, 0.5, 0.0]]),
-    ...   jnp.ones((1, 3)))
+    >>> score, grades = jnp.asarray([[0.5, 0.1, -0.4]]), jnp.asarray([[1.0, 0.5, 0.0]])
+    >>> loss, _ = list_net(score, grades, jnp.ones((1, 3)))
     >>> print(f"{loss[0]:.6f}")
-    None
+    1.021441
 
-  Reference: Cao et al., "Learning to Rank: From Pairwise Approach to Listwise Approach" (2007); card
-  ranklist, equation 7.
+  Reference: Cao et al., "Learning to Rank: From Pairwise Approach to Listwise Approach" (2007);
+  card ranklist, equation 7.
   """
   call.positive("list_net", temperature=temperature)
   _lists.check("list_net", score=score, relevance=relevance, present=present)
@@ -109,10 +109,10 @@ def list_softmax(score, relevance, present):
     Refused: fewer than two candidates.
 
   Example:
-    >>> loss, _ = list_softmax(jnp.asarray([[0.5, 0.1, -0.4]]), jnp.asarray([[1.0, 0.5, 0.0]]),
-    ...   jnp.ones((1, 3)))
+    >>> score, grades = jnp.asarray([[0.5, 0.1, -0.4]]), jnp.asarray([[1.0, 0.5, 0.0]])
+    >>> loss, _ = list_softmax(score, grades, jnp.ones((1, 3)))
     >>> print(f"{loss[0]:.6f}")
-    None
+    1.296307
 
   Reference: Bruch et al., "An Analysis of the Softmax Cost Function for Learning to Rank"
   (2019). Catalogue 1, section 5, golden rax_listwise.
@@ -144,10 +144,10 @@ def list_unique_softmax(score, relevance, present):
     Refused: fewer than two candidates.
 
   Example:
-    >>> loss, _ = list_unique_softmax(jnp.asarray([[0.5, 0.1, -0.4]]), jnp.asarray([[1.0, 0.5, 0.0]]),
-    ...   jnp.ones((1, 3)))
+    >>> score, grades = jnp.asarray([[0.5, 0.1, -0.4]]), jnp.asarray([[1.0, 0.5, 0.0]])
+    >>> loss, _ = list_unique_softmax(score, grades, jnp.ones((1, 3)))
     >>> print(f"{loss[0]:.6f}")
-    None
+    0.927241
 
   Reference: Zhu and Klabjan, "Listwise Learning to Rank by Exploring Unique Ratings" (2020).
   Catalogue 1, section 5, golden rax_listwise.
@@ -183,10 +183,10 @@ def approx_ndcg(score, relevance, present, *, temperature: float = 1.0):
     Refused: fewer than two candidates, or `temperature` not above 0.
 
   Example:
-    >>> loss, _ = approx_ndcg(jnp.asarray([[0.5, 0.1, -0.4]]), jnp.asarray([[1.0, 0.5, 0.0]]),
-    ...   jnp.ones((1, 3)))
+    >>> score, grades = jnp.asarray([[0.5, 0.1, -0.4]]), jnp.asarray([[1.0, 0.5, 0.0]])
+    >>> loss, _ = approx_ndcg(score, grades, jnp.ones((1, 3)))
     >>> print(f"{loss[0]:.6f}")
-    None
+    -0.763968
 
   Reference: Qin et al., "A General Approximation Framework for Direct Optimization of
   Information Retrieval Measures" (2010); card ranklist, equation 7.
