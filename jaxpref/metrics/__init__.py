@@ -5,6 +5,14 @@ The functions listed here read arrays by their vocabulary names, so a config may
 """
 
 from jaxpref.metrics.likelihood import response_nll
+from jaxpref.metrics.lists import (
+  average_precision,
+  dcg,
+  mean_relevance,
+  ndcg,
+  recall,
+  reciprocal_rank,
+)
 from jaxpref.metrics.ranking import (
   difficulty,
   flip_groups,
@@ -18,13 +26,19 @@ from jaxpref.metrics.ranking import (
 from jaxpref.metrics.score import score_accuracy
 
 __all__ = [
+  "average_precision",
+  "dcg",
   "difficulty",
   "flip_groups",
   "ideal_accuracy",
   "ideal_accuracy_normalised",
+  "mean_relevance",
+  "ndcg",
   "order_accuracy",
   "pair_accuracy",
   "ranking_accuracy",
+  "recall",
+  "reciprocal_rank",
   "response_nll",
   "reward_accuracy",
   "score_accuracy",
