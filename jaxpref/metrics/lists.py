@@ -99,7 +99,7 @@ def reciprocal_rank(score, relevance, present, *, top: int = 0):
 
 
 def average_precision(score, relevance, present, *, top: int = 0):
-  r"""Mean over relevant candidates of the share of relevant ones up to their place; its mean is MAP.
+  r"""Mean over relevant candidates of the precision at their place; the mean of it is MAP.
 
   .. math:: \frac{1}{|R|} \sum_{i \in R} \frac{|\{j \in R : \tau_j \le \tau_i\}|}{\tau_i}
 

@@ -74,7 +74,8 @@ def irpo(
   _lists.choice("irpo", "rivals", rivals, RIVALS)
   arrays = {"logp": logp, "ref_logp": ref_logp, "length": length}
   _lists.check("irpo", **arrays, relevance=relevance, rank=rank, present=present)
-  mean, ref_mean = (average_logp(x, length) for x in (logp, ref_logp))
+  length = _lists.known(present, length)
+  mean, ref_mean = (average_logp(_lists.known(present, x), length) for x in (logp, ref_logp))
   s = _lists.rewards(mean, ref_mean, present, beta)
   count = (present > 0).sum(1)
   against = _lists.others(present)

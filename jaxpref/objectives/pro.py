@@ -51,7 +51,8 @@ def pro(logp, length, relevance, present, *, sft_weight: float = 0.05):
   """
   _lists.at_least_zero("pro", sft_weight=sft_weight)
   _lists.check("pro", logp=logp, length=length, relevance=relevance, present=present)
-  p, grade = (_lists.known(present, x) for x in (average_logp(logp, length), relevance))
+  logp, length, grade = (_lists.known(present, x) for x in (logp, length, relevance))
+  p = average_logp(logp, length)
   worse = before(grade, present)
   gap = jnp.where(worse, -_lists.ahead(grade), 0.0)
   lead = p[:, None, :] * gap - (p * gap.max(2))[:, :, None]
