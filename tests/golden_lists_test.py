@@ -4,9 +4,13 @@ Sizes come from the arrays, knobs and inputs of a case from `golden/parameters/<
 """
 
 import functools
+import os
 import re
+import subprocess
+import sys
 
 import golden_files
+import golden_lists_other
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -332,3 +336,15 @@ def test_spo_degree_loss(case):
 def test_knobs_in_a_name_are_those_of_the_table(file):
   for case in _cases(file):
     assert golden_files.knobs(file, case) == _row(file, case)["knobs"]
+
+
+@pytest.mark.slow
+def test_these_tests_follow_another_folder_with_other_sizes(tmp_path):
+  golden_lists_other.write(tmp_path)
+  command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", __file__]
+  env = os.environ | {"JAXPREF_GOLDEN": str(tmp_path)}
+  which = ["-k", "rax or irpo or test_xpo or nash_md"]
+  run = subprocess.run([*command, *which], env=env, capture_output=True, text=True)
+  cases = sum(len(_cases(name)) for name in ("rax_listwise", "irpo", "trl_online"))
+  passed = re.search(r"(\d+) passed", run.stdout)
+  assert run.returncode == 0 and cases <= int(passed[1]), run.stdout[-3000:]

@@ -143,7 +143,7 @@ def report(s, relevance, present):
     `rewards/margins` and `rewards/accuracies` (strict) over all pairs of different grades. The
     count is 0 where there is nothing to average.
   """
-  s = jax.lax.stop_gradient(s)
+  s, relevance, present = jax.lax.stop_gradient((s, relevance, present))
   pairs = better(relevance, present).astype(jnp.float32)
   margin = -ahead(s)
   some = (pairs.sum((1, 2)) > 0).astype(jnp.float32)
