@@ -47,6 +47,47 @@ def masked_mean(x, mask, axis=None):
   return safe_divide(kept.sum(axis), mask.sum(axis))
 
 
+def masked_logsumexp(x, mask, axis=-1):
+  """Log of the sum of exponentials where `mask` is not 0; 0 (and no gradient) where nothing counts.
+
+  >>> print(masked_logsumexp(jnp.asarray([0.0, 0.0, jnp.nan]), jnp.asarray([1.0, 1.0, 0.0])))
+  0.6931472
+  """
+  kept = jnp.where(mask > 0, x, -jnp.inf)
+  top = jax.lax.stop_gradient(kept.max(axis, keepdims=True))
+  top = jnp.where(jnp.isfinite(top), top, 0.0)
+  total = jnp.where(mask > 0, jnp.exp(jnp.where(mask > 0, x, top) - top), 0.0).sum(axis)
+  some = total > 0
+  return jnp.where(some, jnp.log(jnp.where(some, total, 1.0)) + top.squeeze(axis), 0.0)
+
+
+def before(x, present):
+  """Who stands before whom when the present candidates are sorted by `x`, largest first.
+
+  Of equal values the lower index stands first, as in a stable sort.
+
+  Args:
+    x: f32[B, K].
+    present: f32[B, K], 0 for candidates that take no place.
+
+  Returns:
+    bool[B, K, K]: whether the first candidate stands before the second; both are present.
+  """
+  index, there = jnp.arange(x.shape[1]), present > 0
+  first, second = x[:, :, None], x[:, None, :]
+  above = (first > second) | ((first == second) & (index[:, None] < index[None, :]))
+  return above & there[:, :, None] & there[:, None, :]
+
+
+def places(x, present):
+  """Places from 1 when the present candidates are sorted by `x`, largest first; f32[B, K].
+
+  >>> print(places(jnp.asarray([[0.3, 0.9, 0.5]]), jnp.asarray([[1.0, 0.0, 1.0]])))
+  [[2. 1. 1.]]
+  """
+  return 1.0 + before(x, present).sum(1).astype(jnp.float32)
+
+
 def average_logp(logp, length):
   """Log-probability per counted token (nats per token); 0 for an empty response.
 

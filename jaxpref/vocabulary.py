@@ -37,6 +37,8 @@ NAMES = {
   "present": Name("B K", "f32", "data", "0 for padded candidates"),
   "relevance": Name("B K", "f32", "data", "outcome given by people: (1, 0), grades, clicks"),
   "label": Name("B", "f32", "data", "probability that candidate 0 is the preferred one"),
+  "rank": Name("B K", "f32", "data", "place in the list that people gave, 1 is the top"),
+  "degree": Name("B", "i32", "data", "class of how much key content was removed, 0 for none"),
   "strength": Name("B", "f32", "data", "how strongly it is preferred"),
   "aspects": Name("B K M", "f32", "data", "grade of each attribute; NaN where there is none"),
   "step_label": Name("B K T", "f32", "data", "0 to 1 where a step ends: is it good; -1 elsewhere"),
@@ -46,7 +48,8 @@ NAMES = {
   "index": Name("B", "i32", "data", "which record of the run's data the row is"),
   # what prepare makes
   "reward": Name("B K", "f32", "prepare", "from reward functions or a reward model"),
-  "baseline": Name("B", "f32", "prepare", "KTO's z0 in nats: one number for the whole batch"),
+  "baseline": Name("B", "f32", "prepare", "KTO's z0 in nats, one number; A*-PO's optimal value"),
+  "density": Name("B", "f32", "prepare", "BCO's weight: odds that a prompt is a desirable one's"),
   "advantage": Name("B K T", "f32", "prepare", "after spreading over tokens"),
   "keep": Name("B K T", "f32", "prepare", "product of selectors and masks"),
   # what models measure
@@ -65,6 +68,7 @@ NAMES = {
   "embedding": Name("B K E", "f32", "model", "preference embedding of a response"),
   "gate": Name("B M", "f32", "model", "share of each part, from the prompt"),
   "prototypes": Name("M E", "f32", "model", "cluster centres of embeddings"),
+  "degree_logits": Name("B D", "f32", "model", "scores of the classes of `degree`"),
   # memory
   "carry": Name("", "tree", "state", "memory of an objective"),
 }

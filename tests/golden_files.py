@@ -44,9 +44,10 @@ def files() -> list[str]:
   return sorted(path.stem for path in (OURS / "parameters").glob("*.json"))
 
 
-def covered(name: str) -> list[str]:
-  """Cases of a file that belong to a function which we have."""
-  return [case for case, row in parameters(name).items() if "fn" in row]
+def covered(name: str, test: str = "golden_test") -> list[str]:
+  """Cases of a file that belong to a function which we have, and to a module of tests."""
+  rows = parameters(name).items()
+  return [case for case, row in rows if "fn" in row and row.get("test", "golden_test") == test]
 
 
 def composed(name: str) -> list[str]:

@@ -6,6 +6,14 @@ numbers, not arrays; an evaluation also tells what `summary(each)` of its metric
 """
 
 from jaxpref.metrics.likelihood import response_nll
+from jaxpref.metrics.lists import (
+  average_precision,
+  dcg,
+  mean_relevance,
+  ndcg,
+  recall,
+  reciprocal_rank,
+)
 from jaxpref.metrics.ranking import (
   difficulty,
   flip_groups,
@@ -19,15 +27,21 @@ from jaxpref.metrics.ranking import (
 from jaxpref.metrics.score import parts_accuracy, preference_accuracy, score_accuracy
 
 __all__ = [
+  "average_precision",
+  "dcg",
   "difficulty",
   "flip_groups",
   "ideal_accuracy",
   "ideal_accuracy_normalised",
+  "mean_relevance",
+  "ndcg",
   "order_accuracy",
   "pair_accuracy",
   "parts_accuracy",
   "preference_accuracy",
   "ranking_accuracy",
+  "recall",
+  "reciprocal_rank",
   "response_nll",
   "reward_accuracy",
   "score_accuracy",

@@ -1,10 +1,13 @@
 """Objectives: `f(arrays..., *, knobs) -> (loss, metrics)`, never reduced."""
 
+from jaxpref.objectives.a2po import a2po, a2po_offline
 from jaxpref.objectives.alpha_dpo import alpha_dpo
 from jaxpref.objectives.alphapo import alphapo
 from jaxpref.objectives.aot import aot, aot_unpaired
 from jaxpref.objectives.apo import apo_down, apo_zero
+from jaxpref.objectives.apo_unpaired import apo_zero_unpaired
 from jaxpref.objectives.bco import bco_pair
+from jaxpref.objectives.bco_unpaired import bco, bco_udm
 from jaxpref.objectives.bco_shifted import bco_pair_shifted
 from jaxpref.objectives.cal_dpo import cal_dpo
 from jaxpref.objectives.contrastive import simcse, swav
@@ -14,6 +17,7 @@ from jaxpref.objectives.distill import cosine, gkd, topk_renormalised, topk_tail
 from jaxpref.objectives.dove import dove
 from jaxpref.objectives.dpo import cdpo, dpo
 from jaxpref.objectives.exo import exo_pair
+from jaxpref.objectives.exo_list import dpo_rw, exo
 from jaxpref.objectives.gpm import (
   general_preference,
   general_preference_gated,
@@ -24,15 +28,30 @@ from jaxpref.objectives.gpm import (
 from jaxpref.objectives.grades import classify, ordinal, orm, prm, regression
 from jaxpref.objectives.hinge import hinge
 from jaxpref.objectives.ipo import ipo, ipo_sum
+from jaxpref.objectives.irpo import irpo, s_dpo
 from jaxpref.objectives.kto import kto
 from jaxpref.objectives.kto_pair import kto_pair
 from jaxpref.objectives.lengths import dpo_norm, rdpo_length, wpo_length
+from jaxpref.objectives.lipo import lipo_hinge, lipo_lambda, lipo_logistic, lipo_softmax
+from jaxpref.objectives.list_lambda import list_lambda_dcg, list_lambda_dcg2, list_lambda_labeldiff
+from jaxpref.objectives.list_pairs import list_hinge, list_mse, list_zero_one, rm_all_pairs
+from jaxpref.objectives.list_softmax import (
+  approx_ndcg,
+  list_net,
+  list_softmax,
+  list_unique_softmax,
+  rm_pl,
+)
+from jaxpref.objectives.listwise import infonca, nca, pl_dpo
+from jaxpref.objectives.nash_md import nash_md
 from jaxpref.objectives.nca import nca_biased, nca_pair
 from jaxpref.objectives.offsets import margin_dpo, odpo
 from jaxpref.objectives.on_policy_distill import iw_opd, minillm, minillm_normalised, sampled_rkl
 from jaxpref.objectives.online import inpo, rebel, spin
 from jaxpref.objectives.orpo import odds_ratio
 from jaxpref.objectives.positive import dpop
+from jaxpref.objectives.pro import pro
+from jaxpref.objectives.ranklist import ranklist, ranklist_skip
 from jaxpref.objectives.rationale import (
   rationale_dpo,
   rationale_dpo_linear,
@@ -54,20 +73,28 @@ from jaxpref.objectives.robust import rdpo_robust
 from jaxpref.objectives.rrhf import rrhf
 from jaxpref.objectives.simpo import simpo, simpo_hinge
 from jaxpref.objectives.slic import slic_hf
+from jaxpref.objectives.spo import spo_degree
 from jaxpref.objectives.sppo import sppo, sppo_hard
 from jaxpref.objectives.supervised import asft, dft, nll, nll_each, nll_weighted, sequence_nll
 from jaxpref.objectives.tdpo import tdpo1, tdpo2
+from jaxpref.objectives.xpo import xpo, xpo_ipo
 
 __all__ = [
+  "a2po",
+  "a2po_offline",
   "alpha_dpo",
   "alphapo",
   "aot",
   "aot_unpaired",
   "apo_down",
   "apo_zero",
+  "apo_zero_unpaired",
+  "approx_ndcg",
   "asft",
+  "bco",
   "bco_pair",
   "bco_pair_shifted",
+  "bco_udm",
   "bradley_terry",
   "bradley_terry_floored",
   "bradley_terry_margin",
@@ -87,7 +114,9 @@ __all__ = [
   "dove",
   "dpo",
   "dpo_norm",
+  "dpo_rw",
   "dpop",
+  "exo",
   "exo_pair",
   "general_preference",
   "general_preference_gated",
@@ -96,15 +125,32 @@ __all__ = [
   "gkd",
   "gpo",
   "hinge",
+  "infonca",
   "inpo",
   "ipo",
   "ipo_sum",
+  "irpo",
   "iw_opd",
   "kto",
   "kto_pair",
+  "lipo_hinge",
+  "lipo_lambda",
+  "lipo_logistic",
+  "lipo_softmax",
+  "list_hinge",
+  "list_lambda_dcg",
+  "list_lambda_dcg2",
+  "list_lambda_labeldiff",
+  "list_mse",
+  "list_net",
+  "list_softmax",
+  "list_unique_softmax",
+  "list_zero_one",
   "margin_dpo",
   "minillm",
   "minillm_normalised",
+  "nash_md",
+  "nca",
   "nca_biased",
   "nca_pair",
   "nll",
@@ -114,7 +160,11 @@ __all__ = [
   "odpo",
   "ordinal",
   "orm",
+  "pl_dpo",
   "prm",
+  "pro",
+  "ranklist",
+  "ranklist_skip",
   "rationale_dpo",
   "rationale_dpo_linear",
   "rationale_nll",
@@ -124,7 +174,10 @@ __all__ = [
   "rdpo_robust",
   "rebel",
   "regression",
+  "rm_all_pairs",
+  "rm_pl",
   "rrhf",
+  "s_dpo",
   "sampled_rkl",
   "score_spread",
   "sequence_nll",
@@ -133,6 +186,7 @@ __all__ = [
   "simpo_hinge",
   "slic_hf",
   "spin",
+  "spo_degree",
   "sppo",
   "sppo_hard",
   "swav",
@@ -142,4 +196,6 @@ __all__ = [
   "topk_tail",
   "uld",
   "wpo_length",
+  "xpo",
+  "xpo_ipo",
 ]

@@ -7,6 +7,7 @@ import jax
 import jax.numpy as jnp
 
 from jaxpref import call
+from jaxpref.objectives import _unpaired
 
 
 def kto(
@@ -64,8 +65,7 @@ def kto(
   """
   weights = {"desirable_weight": desirable_weight, "undesirable_weight": undesirable_weight}
   call.positive("kto", beta=beta, **weights)
-  call.candidates("kto", 1, logp=logp, ref_logp=ref_logp, relevance=relevance)
-  chex.assert_equal_shape([logp, ref_logp, relevance])
+  _unpaired.check("kto", logp=logp, ref_logp=ref_logp, relevance=relevance)
   chex.assert_shape(baseline, logp.shape[:1])
   ratio = (logp - jax.lax.stop_gradient(ref_logp))[:, 0]
   desirable = relevance[:, 0] > 0.5
@@ -75,17 +75,5 @@ def kto(
     desirable_weight * jax.nn.sigmoid(-gain),
     undesirable_weight * jax.nn.sigmoid(gain),
   )
-  return loss, _report(beta * ratio, logp[:, 0], desirable, baseline)
-
-
-def _report(reward, logp, desirable, baseline):
-  """The metrics; class means are `(value, count)`."""
-  reward, logp, baseline = jax.lax.stop_gradient((reward, logp, baseline))
-  chosen = desirable.astype(jnp.float32)
-  return {
-    "rewards/chosen": (reward, chosen),
-    "rewards/rejected": (reward, 1 - chosen),
-    "logps/chosen": (logp, chosen),
-    "logps/rejected": (logp, 1 - chosen),
-    "kl": baseline,
-  }
+  metrics = _unpaired.report(beta * ratio, logp[:, 0], desirable)
+  return loss, metrics | {"kl": jax.lax.stop_gradient(baseline)}
