@@ -46,6 +46,7 @@ NAMES = {
   "reward": Name("B K", "f32", "prepare", "from reward functions or a reward model"),
   "baseline": Name("B", "f32", "prepare", "KTO's z0 in nats: one number for the whole batch"),
   "advantage": Name("B K T", "f32", "prepare", "after spreading over tokens"),
+  "returns": Name("B K T", "f32", "prepare", "target of the value, reward units"),
   "keep": Name("B K T", "f32", "prepare", "product of selectors and masks"),
   # what models measure
   "logp": Name("B K", "f32", "model", "summed log-probability of the tokens that count, nats"),
