@@ -56,7 +56,7 @@ def dppo_tv(
     >>> logp, old = (jnp.log(jnp.asarray([[x]])) for x in ([0.5, 0.02], [0.3, 0.01]))
     >>> loss, _ = dppo_tv(logp, old, one, one)
     >>> print(f"{loss[0, 0, 0]:.6f} {loss[0, 0, 1]:.6f}")
-    0.000000 7.824047
+    0.000000 7.824046
 
   Reference: "Rethinking the Trust Region in LLM Reinforcement Learning" (2026), arXiv 2602.04879.
   Catalogue 2, section 4, `dppo_tv`.
@@ -113,7 +113,7 @@ def dppo_kl(
     >>> logp, old = (jnp.log(jnp.asarray([[x]])) for x in ([0.9, 0.02], [0.3, 0.01]))
     >>> loss, _ = dppo_kl(logp, old, one, one)
     >>> print(f"{loss[0, 0, 0]:.6f} {loss[0, 0, 1]:.6f}")
-    0.000000 7.824047
+    0.000000 7.824046
 
   Reference: "Rethinking the Trust Region in LLM Reinforcement Learning" (2026), arXiv 2602.04879.
   Catalogue 2, section 4, `dppo_kl`.

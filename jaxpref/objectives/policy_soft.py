@@ -47,7 +47,7 @@ def sapo(
     >>> one = jnp.ones((1, 1, 2))
     >>> loss, _ = sapo(-one, jnp.asarray([[[-1.0, -2.0]]]), one, one)
     >>> print(f"{loss[0, 0, 0]:.6f} {loss[0, 0, 1]:.6f}")
-    -2.000000 -3.391687
+    -2.000000 -3.391629
 
   Reference: Gao et al., "Soft Adaptive Policy Optimization" (2025), arXiv 2511.20347. Catalogue
   2, section 4, `sapo`.

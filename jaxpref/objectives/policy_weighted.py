@@ -306,7 +306,7 @@ def vespo(
     >>> one = jnp.ones((1, 1, 2))
     >>> loss, _ = vespo(-one, jnp.asarray([[[-1.0, -1.5]]]), one, one)
     >>> print(f"{loss[0, 0, 0]:.6f}")
-    0.388274
+    0.388228
 
   Reference: "VESPO: Variational Sequence-Level Soft Policy Optimization for Stable Off-Policy LLM
   Training" (2026), arXiv 2602.10693. Catalogue 2, section 4, `vespo`.
@@ -319,6 +319,6 @@ def vespo(
   log_w = jnp.broadcast_to(jnp.clip(total, SMALLEST, ratio.BOUND), d.shape)
   k = jnp.where(advantage >= 0, k_pos, k_neg)
   rate = jnp.where(advantage >= 0, lambda_pos, lambda_neg)
-  weight = jnp.exp(rate + k * log_w - rate * jnp.exp(log_w))
+  weight = jax.lax.stop_gradient(jnp.exp(rate + k * log_w - rate * jnp.exp(log_w)))
   metrics = ratio.report(d, log_w) | {"policy/weight/mean": weight}
   return ratio.finish(-weight * advantage * logp, mask), metrics
