@@ -43,6 +43,12 @@ def total(z, row, found):
   return loss, metrics
 
 
+def losses(row, found):
+  """The unreduced loss of a row's own function."""
+  fn = call.bind(getattr(objectives, row["fn"]), **row["knobs"])
+  return call.feed(fn, found)[0]
+
+
 def constant(z, term, value):
   """What `reduce` divides by."""
   given = term.get("constant")
@@ -51,14 +57,14 @@ def constant(z, term, value):
   return float(z[given]) if isinstance(given, str) else given
 
 
-def compare(file, case, ours, skip=(), where=1.0):
-  """Every array of the case, gradients where `where`; tolerances of the folder's README."""
+def compare(file, case, ours, skip=(), where=None):
+  """Every array of the case, `where` it counts; tolerances of the folder's README."""
   wanted = golden_files.outputs(file, case)
   assert wanted, f"{file} has no array of case {case}"
   missing = set(wanted) - set(ours) - set(skip)
   assert not missing, f"{file}:{case} holds {missing}, which this test does not compare"
   for what in set(wanted) - set(skip):
-    gradient = what.startswith("g")
-    rtol, counted = (1e-4, where) if gradient else (2e-5, 1.0)
+    rtol = 1e-4 if what.startswith("g") else 2e-5
+    counted = (where or {}).get(what, 1.0)
     left, right = np.asarray(ours[what]) * counted, wanted[what] * counted
     np.testing.assert_allclose(left, right, rtol=rtol, atol=2e-6, err_msg=f"{file}:{case}:{what}")
