@@ -12,6 +12,7 @@ LAYERS = (
   "objectives metrics advantages selectors reduce",
   "models data",
   "optim checkpoint writer console curves sample samples heldout prepare update reference recipe "
+  "recipes_rl "
   "assemble speed",
   "train evaluate generate page run_files page_sections table experiment report catalogue __main__",
 )
