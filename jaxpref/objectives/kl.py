@@ -79,7 +79,7 @@ def estimate(name, d, estimator, max_log_ratio, max_kl):
     "k1": lambda: d,
     "k2": lambda: 0.5 * jnp.square(d),
     "k3": lambda: k3(jnp.clip(-d, -max_log_ratio, max_log_ratio)),
-    "abs": lambda: jnp.abs(d),
+    "abs": lambda: ratio.absolute(d),
   }
   cut = lambda x: jnp.clip(x, -max_kl, max_kl) if max_kl else x
   value = cut(forms[estimator.removesuffix("+")]())

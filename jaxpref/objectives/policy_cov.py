@@ -139,7 +139,7 @@ def kl_cov(
   ranked = jnp.where(mask > 0, cov, -jnp.inf)
   last = -jnp.sort(-ranked.ravel())[_number(fraction, mask) - 1]
   chosen = ((ranked >= last) & (mask > 0)).astype(jnp.float32)
-  loss = -advantage * jnp.exp(log_ratio) + coefficient * chosen * jnp.abs(log_ratio)
+  loss = -advantage * jnp.exp(log_ratio) + coefficient * chosen * ratio.absolute(log_ratio)
   metrics = ratio.token_report(log_ratio) | {"policy/cov": cov, "policy/clip_frac": chosen}
   metrics |= {"policy/abs_kl": jax.lax.stop_gradient(jnp.abs(log_ratio))}
   return ratio.finish(loss, mask), metrics

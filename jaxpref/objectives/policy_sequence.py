@@ -114,7 +114,7 @@ def gspo_token(
   call.positive("gspo_token", **knobs, max_log_ratio=max_log_ratio)
   logp, old, advantage = ratio.counted(mask, token_logp, old_token_logp, advantage)
   sequence = jax.lax.stop_gradient(ratio.mean(logp - old, mask))
-  log_ratio = sequence + logp - jax.lax.stop_gradient(logp)
+  log_ratio = sequence + (logp - jax.lax.stop_gradient(logp))
   log_ratio = jnp.minimum(ratio.bounded(log_ratio), max_log_ratio)
   loss = jnp.maximum(*ratio.clipped(log_ratio, advantage, epsilon_low, epsilon_high))
   metrics = ratio.report(logp - old, log_ratio)

@@ -45,6 +45,11 @@ def bounded(log_ratio):
   return jnp.clip(log_ratio, -BOUND, BOUND)
 
 
+def absolute(x):
+  """`|x|` with gradient 0 at 0, where a policy starts."""
+  return x * jax.lax.stop_gradient(jnp.sign(x))
+
+
 def mean(x, mask):
   """f32[B, K, 1], mean over the tokens that count; 0 for an empty sequence."""
   return safe_divide((x * mask).sum(-1, keepdims=True), mask.sum(-1, keepdims=True))

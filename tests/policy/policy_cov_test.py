@@ -85,3 +85,11 @@ def test_the_loop_refuses_to_cut_a_batch_whose_tokens_are_chosen_together(name):
   term = update.Term("main", getattr(objectives, name), 1.0, "token", 0.0)
   with pytest.raises(Refused, match=f"{name} couples the examples of a batch"):
     update.make_grad_fn((term,), None, (), microbatches=2)
+
+
+def test_on_the_first_step_the_gradient_of_kl_cov_is_that_of_reinforce():
+  arrays = _arrays(4)
+  arrays |= {"old_token_logp": arrays["token_logp"]}
+  total = lambda x: _feed("kl_cov", arrays | {"token_logp": x}, fraction=1.0)[0].sum()
+  grad = jax.grad(total)(arrays["token_logp"])
+  np.testing.assert_allclose(grad, -arrays["advantage"] * arrays["mask"], rtol=1e-6)
