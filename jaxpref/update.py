@@ -121,11 +121,19 @@ def _weights(terms, batch, measure, params, carry, want):
   for term in terms:
     arrays = batch | measured | _memory_of(term, carry)
     shape = jax.eval_shape(lambda a, t=term: call.feed(t.fn, a)[0], arrays).shape
-    counts = _counts(shape, batch)
+    counts = _counts(shape, batch) | _of_tokens(term, shape, batch)
     out[term.name] = reduce.weights(
       term.mode or reduce.default_mode(len(shape)), len(shape), constant=term.constant, **counts
     )
   return out
+
+
+def _of_tokens(term, shape, batch):
+  """`segment`, and for policy losses, terms that read `advantage`, `keep`: not for KL or value."""
+  if len(shape) < 3:
+    return {}
+  names = ("segment", "keep") if "advantage" in call.needs(term.fn) else ("segment",)
+  return {name: batch[name][:, : shape[1]] for name in names if name in batch}
 
 
 def _counts(shape, batch):

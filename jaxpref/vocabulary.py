@@ -51,6 +51,7 @@ NAMES = {
   "baseline": Name("B", "f32", "prepare", "KTO's z0 in nats, one number; A*-PO's optimal value"),
   "density": Name("B", "f32", "prepare", "BCO's weight: odds that a prompt is a desirable one's"),
   "advantage": Name("B K T", "f32", "prepare", "after spreading over tokens"),
+  "returns": Name("B K T", "f32", "prepare", "target of the value, reward units"),
   "keep": Name("B K T", "f32", "prepare", "product of selectors and masks"),
   # what models measure
   "logp": Name("B K", "f32", "model", "summed log-probability of the tokens that count, nats"),

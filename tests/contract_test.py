@@ -48,6 +48,7 @@ def _draw(name, rng, b, k):
     "length": lambda: rng.integers(1, 30, shape),
     "token_logp": lambda: -rng.gamma(2.0, 1.0, shape),
     "entropy": lambda: rng.gamma(2.0, 1.0, shape),
+    "segment": lambda: np.broadcast_to(np.arange(shape[-1]) // 2, shape),
     "collision": lambda: -rng.gamma(2.0, 0.5, shape),
   }.get(name, lambda: rng.normal(0.0, 2.0, shape))
   return jnp.asarray(draw(), jnp.float32)

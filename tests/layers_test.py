@@ -12,7 +12,7 @@ LAYERS = (
   "objectives wrappers metrics advantages selectors reduce",
   "models data rewards",
   "optim checkpoint writer console curves sample samples heldout prepare update reference recipe "
-  "assemble speed mixes teacher best rollout source scoring",
+  "assemble speed mixes teacher best rollout source scoring recipes_rl",
   "train evaluate generate page run_files page_sections table experiment report catalogue __main__",
 )
 LAYER = {name: number for number, names in enumerate(LAYERS) for name in names.split()}

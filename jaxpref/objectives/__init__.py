@@ -7,8 +7,8 @@ from jaxpref.objectives.aot import aot, aot_unpaired
 from jaxpref.objectives.apo import apo_down, apo_zero
 from jaxpref.objectives.apo_unpaired import apo_zero_unpaired
 from jaxpref.objectives.bco import bco_pair
-from jaxpref.objectives.bco_unpaired import bco, bco_udm
 from jaxpref.objectives.bco_shifted import bco_pair_shifted
+from jaxpref.objectives.bco_unpaired import bco, bco_udm
 from jaxpref.objectives.cal_dpo import cal_dpo
 from jaxpref.objectives.contrastive import simcse, swav
 from jaxpref.objectives.cpo import cpo, cpo_hinge, cpo_ipo
@@ -29,6 +29,7 @@ from jaxpref.objectives.grades import classify, ordinal, orm, prm, regression
 from jaxpref.objectives.hinge import hinge
 from jaxpref.objectives.ipo import ipo, ipo_sum
 from jaxpref.objectives.irpo import irpo, s_dpo
+from jaxpref.objectives.kl import entropy_bonus, kl_corrected, kl_penalty
 from jaxpref.objectives.kto import kto
 from jaxpref.objectives.kto_pair import kto_pair
 from jaxpref.objectives.lengths import dpo_norm, rdpo_length, wpo_length
@@ -49,6 +50,18 @@ from jaxpref.objectives.offsets import margin_dpo, odpo
 from jaxpref.objectives.on_policy_distill import iw_opd, minillm, minillm_normalised, sampled_rkl
 from jaxpref.objectives.online import inpo, rebel, spin
 from jaxpref.objectives.orpo import odds_ratio
+from jaxpref.objectives.policy_clip import (
+  decoupled_ppo,
+  dual_clip,
+  ppo_clip,
+  segment_clip,
+  two_sided,
+)
+from jaxpref.objectives.policy_cov import clip_cov, kl_cov
+from jaxpref.objectives.policy_divergence import dppo_kl, dppo_tv
+from jaxpref.objectives.policy_sequence import gmpo, gspo, gspo_token, luspo, rloo_loss
+from jaxpref.objectives.policy_soft import dro, kimi15, sapo
+from jaxpref.objectives.policy_weighted import cispo, cispo_unified, reinforce, tis_pg, topr, vespo
 from jaxpref.objectives.positive import dpop
 from jaxpref.objectives.pro import pro
 from jaxpref.objectives.ranklist import ranklist, ranklist_skip
@@ -77,6 +90,7 @@ from jaxpref.objectives.spo import spo_degree
 from jaxpref.objectives.sppo import sppo, sppo_hard
 from jaxpref.objectives.supervised import asft, dft, nll, nll_each, nll_weighted, sequence_nll
 from jaxpref.objectives.tdpo import tdpo1, tdpo2
+from jaxpref.objectives.value import value_clip, value_mse
 from jaxpref.objectives.xpo import xpo, xpo_ipo
 
 __all__ = [
@@ -104,11 +118,15 @@ __all__ = [
   "bradley_terry_soft_margin",
   "cal_dpo",
   "cdpo",
+  "cispo",
+  "cispo_unified",
   "classify",
+  "clip_cov",
   "cosine",
   "cpo",
   "cpo_hinge",
   "cpo_ipo",
+  "decoupled_ppo",
   "dft",
   "discopop",
   "dove",
@@ -116,6 +134,11 @@ __all__ = [
   "dpo_norm",
   "dpo_rw",
   "dpop",
+  "dppo_kl",
+  "dppo_tv",
+  "dro",
+  "dual_clip",
+  "entropy_bonus",
   "exo",
   "exo_pair",
   "general_preference",
@@ -123,7 +146,10 @@ __all__ = [
   "general_preference_margin",
   "general_preference_regression",
   "gkd",
+  "gmpo",
   "gpo",
+  "gspo",
+  "gspo_token",
   "hinge",
   "infonca",
   "inpo",
@@ -131,6 +157,10 @@ __all__ = [
   "ipo_sum",
   "irpo",
   "iw_opd",
+  "kimi15",
+  "kl_corrected",
+  "kl_cov",
+  "kl_penalty",
   "kto",
   "kto_pair",
   "lipo_hinge",
@@ -146,6 +176,7 @@ __all__ = [
   "list_softmax",
   "list_unique_softmax",
   "list_zero_one",
+  "luspo",
   "margin_dpo",
   "minillm",
   "minillm_normalised",
@@ -161,6 +192,7 @@ __all__ = [
   "ordinal",
   "orm",
   "pl_dpo",
+  "ppo_clip",
   "prm",
   "pro",
   "ranklist",
@@ -174,12 +206,16 @@ __all__ = [
   "rdpo_robust",
   "rebel",
   "regression",
+  "reinforce",
+  "rloo_loss",
   "rm_all_pairs",
   "rm_pl",
   "rrhf",
   "s_dpo",
   "sampled_rkl",
+  "sapo",
   "score_spread",
+  "segment_clip",
   "sequence_nll",
   "simcse",
   "simpo",
@@ -192,9 +228,15 @@ __all__ = [
   "swav",
   "tdpo1",
   "tdpo2",
+  "tis_pg",
   "topk_renormalised",
   "topk_tail",
+  "topr",
+  "two_sided",
   "uld",
+  "value_clip",
+  "value_mse",
+  "vespo",
   "wpo_length",
   "xpo",
   "xpo_ipo",
