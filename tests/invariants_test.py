@@ -17,6 +17,7 @@ from jaxpref import call, data, objectives, prepare, sharding, update
 from jaxpref import config as cfg
 from jaxpref.data import chat, encode, pairs, tokenize
 from jaxpref.models import find, presets
+from jaxpref.types import Refused
 
 ROWS = 8
 SMALL = dict(width=32, depth=2, heads=4, kv_heads=2, head_width=8, hidden=64)
@@ -51,8 +52,10 @@ def _batch(single, *, length=64, side="right", order=range(ROWS), scored=None, c
     batch |= encode.mismatched(picked, others, **shape)
   if not compact:
     batch = {k: v for k, v in batch.items() if not k.endswith("scored")}
+  given = np.random.default_rng(0).gamma(2.0, 1.0, (ROWS, 3)).astype(np.float32)[list(order)]
   batch["weight"] = np.asarray([1.0, 2.0, 1.0, 0.5, 1.0, 1.0, 0.0, 1.0], np.float32)[list(order)]
-  return batch
+  reward = -np.sort(-given[:, 1 : 2 if single else 3], 1)  # the preferred response's is larger
+  return batch | {"strength": given[:, 0], "reward": reward}
 
 
 class Run:
@@ -70,6 +73,7 @@ class Run:
     )
     self.params, self.reference = draw(key), draw(jax.random.fold_in(key, 1))
     self.terms = (update.Term("main", cfg.resolve(objectives, {"fn": name}), 1.0, "", 0.0),)
+    self.carry = update.init_carry(self.terms)
     self.want = frozenset(needs) & frozenset(self.module.MEASURES)
     self.ready = prepare.make(self.measure, needs)
 
@@ -81,7 +85,7 @@ class Run:
 
     def step(params, reference, batch):
       batch = self.ready(params, {"ref": reference}, batch, None)
-      return grad_fn(params, {}, batch, jax.random.key(0))
+      return grad_fn(params, self.carry, batch, jax.random.key(0))
 
     mesh = sharding.make_mesh(**(mesh or {}), devices=None if mesh else jax.devices()[:1])
     with jax.set_mesh(mesh):
@@ -143,6 +147,10 @@ def test_order_of_examples_changes_nothing(name):
 @pytest.mark.parametrize("name", OBJECTIVES)
 def test_micro_batches_change_nothing(name):
   run = _run(name)
+  if update.coupled(run.terms[0].fn):
+    with pytest.raises(Refused, match=f"{name} couples the examples of a batch"):
+      run(_batch(run.single), 2)
+    return
   for parts in (2, 4):
     _assert_same(run(_batch(run.single), parts), _plain(name))
 
