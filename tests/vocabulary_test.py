@@ -54,6 +54,6 @@ def test_prefixes_do_not_change_axes_or_what_is_known():
 
 def test_every_row_has_known_axes_a_kind_a_maker_and_a_meaning():
   for name, row in vocabulary.NAMES.items():
-    assert set(row.axes.split()) <= set("BKTRSDV"), name
+    assert set(row.axes.split()) <= set("BKTRSDVM"), name
     assert row.kind in ("f32", "i32", "u32", "tree") and row.maker and row.meaning, name
     assert not name.startswith(vocabulary.PREFIXES), name
