@@ -63,8 +63,8 @@ def k3(token_logp, ref_token_logp, *, clamp_input: float = INPUT, clamp_output: 
     clamp_input: `-d` is clamped to plus and minus this, nats; above 88 float32 overflows.
     clamp_output: the value is clamped to this, nats.
 
-  >>> print(k3(jnp.asarray([-1.0]), jnp.asarray([-3.0])))
-  [1.1353353]
+  >>> print(f"{k3(-1.0, -3.0):.4f}")
+  1.1353
   """
   negative = jnp.clip(-_difference(token_logp, ref_token_logp), -clamp_input, clamp_input)
   return jnp.minimum(k3_of(negative), clamp_output)

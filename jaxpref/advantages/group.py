@@ -35,8 +35,8 @@ def grpo(reward, present, *, eps: float = 1e-6, ddof: int = 1, singleton: str = 
     Refused: `singleton` is another word.
 
   Example:
-    >>> print(grpo(jnp.asarray([[1.0, 0.0, 0.0, 0.5]]), jnp.ones((1, 4))).round(3))
-    [[ 1.306 -0.783 -0.783  0.261]]
+    >>> print(*(f"{a:.3f}" for a in grpo(jnp.asarray([[1.0, 0.0, 0.0, 0.5]]), jnp.ones((1, 4)))[0]))
+    1.306 -0.783 -0.783 0.261
 
   Reference: Shao et al., "DeepSeekMath" (2024), section 4.1. Catalogue 2, section 2, `grpo`.
   """
@@ -156,8 +156,8 @@ def rloo(reward, present, *, whiten: str = "none", eps: float = 1e-4, singleton:
     Refused: `whiten` or `singleton` is another word.
 
   Example:
-    >>> print(rloo(jnp.asarray([[1.0, 0.0, 0.0, 0.5]]), jnp.ones((1, 4))).round(3))
-    [[ 0.833 -0.5   -0.5    0.167]]
+    >>> print(*(f"{a:.3f}" for a in rloo(jnp.asarray([[1.0, 0.0, 0.0, 0.5]]), jnp.ones((1, 4)))[0]))
+    0.833 -0.500 -0.500 0.167
 
   Reference: Ahmadian et al., "Back to Basics" (2024). Catalogue 2, section 2, `rloo`.
   """
@@ -192,8 +192,9 @@ def opo(reward, mask, present, *, singleton: str = "zero"):
 
   Example:
     >>> mask = (jnp.arange(4) < jnp.asarray([[1], [2], [3], [4]])).astype(jnp.float32)
-    >>> print(opo(jnp.asarray([[1.0, 0.0, 0.0, 0.5]]), mask[None], jnp.ones((1, 4))).round(3))
-    [[ 0.7 -0.3 -0.3  0.2]]
+    >>> reward = jnp.asarray([[1.0, 0.0, 0.0, 0.5]])
+    >>> print(*(f"{a:.3f}" for a in opo(reward, mask[None], jnp.ones((1, 4)))[0]))
+    0.700 -0.300 -0.300 0.200
 
   Reference: Hao et al., "On-Policy RL with Optimal Reward Baseline" (2025). Catalogue 2,
   section 2, `opo`.

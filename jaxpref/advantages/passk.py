@@ -85,8 +85,8 @@ def passk_analytic(reward, present, *, k: int = 4, eps: float = 1e-6):
 
   Example:
     >>> reward = jnp.asarray([[1.0, 0, 0, 0, 0, 0, 0, 0]])
-    >>> print(passk_analytic(reward, jnp.ones((1, 8)), k=2)[0, :2].round(3))
-    [ 1.732 -0.247]
+    >>> print(*(f"{a:.3f}" for a in passk_analytic(reward, jnp.ones((1, 8)), k=2)[0, :2]))
+    1.732 -0.247
 
   Reference: Chen et al., "Pass@k Training for Adaptively Balancing Exploration and Exploitation of
   Large Reasoning Models" (2025). Catalogue 2, section 2, `passk_analytic`.

@@ -59,3 +59,38 @@ def rank_grpo(
   else:
     advantage = groups.centred(x, counted, axis=1)[0]
   return jax.lax.stop_gradient(jnp.where(exists, advantage, 0.0))
+
+
+def length_shaping(advantage, segment, terminated, mask, *, ranks: int = 20, size: float = 0.1):
+  """Constants on the tokens that make a list too long, too short or just right.
+
+  Tokens of ranks beyond the last wanted one get `-size` added. The last token of a list that ended
+  by itself has its advantage replaced: `+size` if the list has exactly `ranks` ranks, `-size` if it
+  stops early; beyond the last rank only the first rule holds.
+
+  Args:
+    advantage: f32[B, K, T], after spreading.
+    segment: i32[B, K, T], rank of each token, -1 outside.
+    terminated: f32[B, K], 1 where the list ended by itself.
+    mask: f32[B, K, T], 1 on tokens that count.
+    ranks: wanted number of ranks.
+    size: of the constants, advantage units.
+
+  Returns:
+    f32[B, K, T], no gradient, 0 outside the mask.
+
+  Example:
+    >>> segment = jnp.asarray([[[0, 1, 2]]])
+    >>> one = jnp.ones((1, 1, 3))
+    >>> print(length_shaping(0 * one, segment, jnp.ones((1, 1)), one, ranks=2))
+    [[[ 0.   0.  -0.1]]]
+
+  Reference: Zhu et al., "Rank-GRPO" (2025), released code.
+  """
+  counted = mask > 0
+  behind = jnp.cumsum(counted[..., ::-1], -1)[..., ::-1]
+  last = counted & (behind == 1) & (terminated > 0)[..., None]
+  ending = jnp.where(segment == ranks - 1, size, -size)
+  shaped = jnp.where(last & (segment < ranks), ending, advantage)
+  shaped = jnp.where(counted & (segment >= ranks), shaped - size, shaped)
+  return jax.lax.stop_gradient(jnp.where(counted, shaped, 0.0))

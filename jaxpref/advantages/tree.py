@@ -35,8 +35,8 @@ def treepo(reward, segment_key, segment_mask, present, *, eps: float = 1e-6):
   Example:
     >>> key = jnp.asarray([[[0, 1], [0, 1], [0, 2]]], jnp.uint32)
     >>> reward = jnp.asarray([[1.0, 0.0, 0.0]])
-    >>> print(treepo(reward, key, jnp.ones((1, 3, 2)), jnp.ones((1, 3))).round(3))
-    [[ 1.121 -0.801 -0.32 ]]
+    >>> print(*(f"{a:.3f}" for a in treepo(reward, key, jnp.ones((1, 3, 2)), jnp.ones((1, 3)))[0]))
+    1.121 -0.801 -0.320
 
   Reference: Li et al., "TreePO" (2025). Catalogue 2, section 2, `treepo`.
   """
@@ -79,8 +79,9 @@ def gfpo(reward, mask, present, *, retain: int = 8, by: str = "length", eps: flo
 
   Example:
     >>> mask = (jnp.arange(3) < jnp.asarray([[1], [2], [3]])).astype(jnp.float32)[None]
-    >>> print(gfpo(jnp.asarray([[1.0, 0.0, 1.0]]), mask, jnp.ones((1, 3)), retain=2).round(3))
-    [[ 0.707 -0.707  0.   ]]
+    >>> reward = jnp.asarray([[1.0, 0.0, 1.0]])
+    >>> print(*(f"{a:.3f}" for a in gfpo(reward, mask, jnp.ones((1, 3)), retain=2)[0]))
+    0.707 -0.707 0.000
 
   Reference: Shrivastava et al., "Sample More to Think Less: Group Filtered Policy Optimization"
   (2025). Catalogue 2, section 2, `gfpo`.

@@ -137,8 +137,8 @@ def sequence_tis(
 
   Example:
     >>> one = jnp.ones((1, 1, 2))
-    >>> print(sequence_tis(-one, -one - 0.25, one).round(3))
-    [[[1.649 1.649]]]
+    >>> print(*(f"{w:.3f}" for w in sequence_tis(-one, -one - 0.25, one)[0, 0]))
+    1.649 1.649
 
   Reference: Liu et al., "When Speed Kills Stability" (2025). Catalogue 2, section 6.
   """
