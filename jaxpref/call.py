@@ -197,6 +197,25 @@ def fraction(name: str, **values) -> None:
       raise Refused(f"{name} needs {knob} in [0, 1]; it is {value}.")
 
 
+def one_of(name: str, options: Iterable[str], **values) -> None:
+  """Refuses knobs that are none of the words that they may be.
+
+  Args:
+    name: the function whose knobs they are.
+    options: the words.
+    **values: knobs and their values.
+
+  Raises:
+    Refused: another word; names the nearest and lists all.
+  """
+  for knob, value in values.items():
+    if value not in options:
+      raise Refused(
+        f"{name} has no {knob}={value!r}. {nearest(str(value), options)}"
+        f"It has: {', '.join(options)}."
+      )
+
+
 def candidates(name: str, count: int, **arrays) -> None:
   """Refuses arrays that do not hold `count` candidates per situation, `[B, count, ...]`.
 

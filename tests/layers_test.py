@@ -7,24 +7,18 @@ import pytest
 
 ROOT = pathlib.Path(__file__).parent.parent
 LAYERS = (
-  "types vocabulary numerics call config sharding folder allocator",
+  "types vocabulary numerics call config sharding folder allocator groups kl",
   "kernels",
-  "objectives wrappers metrics advantages selectors reduce",
-  "models data rewards",
+  "objectives wrappers metrics advantages selectors rewards rollout_correction adaptive reduce",
+  "models data",
   "optim checkpoint writer console curves sample samples heldout prepare update reference recipe "
   "assemble speed mixes teacher best rollout source scoring recipes_rl",
   "train evaluate generate page run_files page_sections table experiment report catalogue __main__",
 )
 LAYER = {name: number for number, names in enumerate(LAYERS) for name in names.split()}
 ROOMS = (
-  "kernels",
-  "objectives",
-  "wrappers",
-  "metrics",
-  "advantages",
-  "selectors",
-  "models",
-  "data",
+  *("kernels", "objectives", "wrappers", "metrics", "advantages", "selectors", "rewards"),
+  *("rollout_correction", "models", "data"),
 )
 SIDEWAYS = {  # imports between modules of the last layer, all that there are
   ("train", "page"),
