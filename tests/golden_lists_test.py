@@ -19,7 +19,7 @@ import pytest
 from jaxpref import metrics, numerics, objectives, reduce
 from jaxpref.metrics import correlation
 from jaxpref.objectives import density
-from jaxpref.objectives.bco_unpaired import init_carry, next_carry
+from jaxpref.objectives.bco import init_carry, next_carry
 
 ME = "golden_lists_test"
 GRADIENTS = ("grad", "gc", "gr", "g_model", "g_ref", "gradnorm")

@@ -6,9 +6,9 @@ from jaxpref.objectives.alphapo import alphapo
 from jaxpref.objectives.aot import aot, aot_unpaired
 from jaxpref.objectives.apo import apo_down, apo_zero
 from jaxpref.objectives.apo_unpaired import apo_zero_unpaired
-from jaxpref.objectives.bco import bco_pair
+from jaxpref.objectives.bco import bco, bco_udm
+from jaxpref.objectives.bco_pair import bco_pair
 from jaxpref.objectives.bco_shifted import bco_pair_shifted
-from jaxpref.objectives.bco_unpaired import bco, bco_udm
 from jaxpref.objectives.cal_dpo import cal_dpo
 from jaxpref.objectives.contrastive import simcse, swav
 from jaxpref.objectives.cpo import cpo, cpo_hinge, cpo_ipo
@@ -16,8 +16,8 @@ from jaxpref.objectives.discopop import discopop
 from jaxpref.objectives.distill import cosine, gkd, topk_renormalised, topk_tail, uld
 from jaxpref.objectives.dove import dove
 from jaxpref.objectives.dpo import cdpo, dpo
-from jaxpref.objectives.exo import exo_pair
-from jaxpref.objectives.exo_list import dpo_rw, exo
+from jaxpref.objectives.exo import dpo_rw, exo
+from jaxpref.objectives.exo_pair import exo_pair
 from jaxpref.objectives.gpm import (
   general_preference,
   general_preference_gated,
@@ -45,7 +45,7 @@ from jaxpref.objectives.list_softmax import (
 )
 from jaxpref.objectives.listwise import infonca, nca, pl_dpo
 from jaxpref.objectives.nash_md import nash_md
-from jaxpref.objectives.nca import nca_biased, nca_pair
+from jaxpref.objectives.nca_pairs import nca_biased, nca_pair
 from jaxpref.objectives.offsets import margin_dpo, odpo
 from jaxpref.objectives.on_policy_distill import iw_opd, minillm, minillm_normalised, sampled_rkl
 from jaxpref.objectives.online import inpo, rebel, spin

@@ -1,4 +1,7 @@
-"""Rewards of responses, on the host: `f(record, response, *, knobs) -> float`."""
+"""Rewards: of responses, on the host, `f(record, response, *, knobs) -> float`, and on arrays.
+
+Those on arrays, `f(arrays..., *, knobs) -> reward`, shape, combine and spread what the others gave.
+"""
 
 from jaxpref.rewards.answers import countdown, exact_answer
 from jaxpref.rewards.combine import weighted_sum

@@ -10,7 +10,7 @@ import pytest
 
 from jaxpref import reduce, update
 from jaxpref.objectives import apo_zero_unpaired, bco, bco_udm, kto
-from jaxpref.objectives.bco_unpaired import init_carry, next_carry
+from jaxpref.objectives.bco import init_carry, next_carry
 from jaxpref.objectives.density import density_ratio, fit_density
 from jaxpref.types import Refused
 
