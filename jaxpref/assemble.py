@@ -15,6 +15,7 @@ import jax
 from jaxpref import (
   call,
   checkpoint,
+  estimate,
   folder,
   heldout,
   metrics,
@@ -66,6 +67,7 @@ class Parts(NamedTuple):
   teacher: Any  # `teacher.Teacher`, where one is read
   rewards: tuple  # of rollouts, `scoring.Reward`
   judge: Any  # f(params, batch, key) -> f32[B, K], where there is a reward model
+  plan: estimate.Plan  # advantages and selections of rollouts
 
 
 def corpus(config, workdir, *, training: bool = True, tokenizer=None) -> Corpus:
@@ -83,7 +85,8 @@ def corpus(config, workdir, *, training: bool = True, tokenizer=None) -> Corpus:
   template = chat.template(config.data.template)
   policy = config.data.on_error
   records = _records(config.data.sets, policy) if training else {}
-  heldouts = _records({k: e.data for k, e in config.evals.items()}, policy)
+  asked = config.evals.items() + config.trials.items()
+  heldouts = _records({k: e.data for k, e in asked}, policy)
   tokenizer = _tokenizer(config, workdir, records, template, tokenizer)
 
   def rows(found):
@@ -228,6 +231,7 @@ def parts(config, shared: Corpus) -> Parts:
   measure = lambda params, batch, want, key: module.measure(params, batch, model_config, want, key)
   main, inner = terms(config.objectives), terms(config.inner_objectives)
   names = frozenset(n for t in main + inner for n in call.needs(t.fn))
+  plan = estimate.plan(config)
   shape = {"buckets": tuple(config.data.buckets), "pad": shared.tokenizer.pad}
   passes = lambda rows, batch: batches.passes(rows, batch=batch, **shape)
   stream = None
@@ -242,7 +246,8 @@ def parts(config, shared: Corpus) -> Parts:
       **shape,
     )
     own = rollout.MADE if config.rollout.count else batches.batch_at(stream, 0)
-    _check_made(names, set(own), module)
+    before = (names | estimate.reads(plan)) - estimate.made(plan)
+    _check_made(before, set(own), module)
   told = {n for e in config.evals.values() for n in call.needs(cfg.resolve(metrics, e["metric"]))}
   guide = None
   if prepare.reads_teacher(told | (names if stream else set())):
@@ -265,10 +270,11 @@ def parts(config, shared: Corpus) -> Parts:
     stream,
     passes,
     evals,
-    names | told,
+    names | told | estimate.reads(plan),
     guide,
     reward_terms(config.rewards),
     _judge(config, shared) if config.judge else None,
+    plan,
   )
 
 

@@ -52,7 +52,7 @@ def check(names, of: str) -> None:
       raise Refused(f"{of} reads {name}: {vocabulary.plain(name)} is not measured by a model.")
 
 
-def make(measure, names, teacher=None):
+def make(measure, names, teacher=None, finish=None):
   """`prepare(params, frozen, batch, key) -> batch` with the wanted names added.
 
   A name that the batch already has (a cached reference log-probability) is not made again. The
@@ -62,6 +62,7 @@ def make(measure, names, teacher=None):
     measure: `f(params, batch, want, key) -> arrays`, the model.
     names: what the terms read; see `made`.
     teacher: the same of the teacher, where one is read; its parameters are `frozen["teacher"]`.
+    finish: `f(batch) -> arrays`, what is made of all the rest, such as advantages.
 
   Raises:
     Refused: a teacher is read and there is none.
@@ -83,6 +84,8 @@ def make(measure, names, teacher=None):
     if "baseline" in todo:
       mismatched = {k[9:]: v for k, v in batch.items() if k.startswith("mismatch_")}
       out["baseline"] = baseline(measure, params, frozen["ref"], mismatched, batch["weight"], key)
+    if finish is not None:
+      out |= finish(out)
     return jax.lax.stop_gradient(out)
 
   return prepare

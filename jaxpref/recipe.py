@@ -12,14 +12,25 @@ import pathlib
 
 from ml_collections import config_dict
 
-from jaxpref import call, data, folder, metrics, optim, rewards, rollout
+from jaxpref import (
+  advantages,
+  call,
+  data,
+  folder,
+  metrics,
+  optim,
+  rewards,
+  rollout,
+  rollout_correction,
+  selectors,
+)
 from jaxpref import config as cfg
 from jaxpref.models import presets
 from jaxpref.models.transformer import Config
 from jaxpref.types import Refused
 
 FREE = ("objectives", "inner_objectives", "evals", "data.sets", "model", "rule", "warm", "judge")
-FREE += ("rewards",)
+FREE += ("rewards", "advantages", "selectors", "trials")
 
 
 def base() -> config_dict.ConfigDict:
@@ -51,11 +62,14 @@ def base() -> config_dict.ConfigDict:
   c.mesh = dict(data=-1, fsdp=1, tensor=1, sequence=1)  # data=-1: all devices that are left
   c.rollout = rollout.section()  # responses that the policy samples; count=0: those of the data
   c.rewards = {}  # reward functions by name, added up: reward("countdown")
+  c.advantages = {}  # estimators by name, added up: advantage("grpo")
+  c.selectors = {}  # what of the rollouts counts: selector("dynamic_sampling")
   c.reference = dict(
     cache="",  # file in the workdir; empty: the reference model runs in each step
     sync=dict(every=0, rate=0.6),  # every so many steps it moves to the policy by rate; 0: never
   )
   c.evals = {}  # evaluations by name: evaluation("pair_accuracy", "personas", split="test")
+  c.trials = {}  # responses to held-out prompts, rewarded: trial(data_set("countdown"))
   c.samples = dict(
     count=0,  # samples of each prompt, before and after; 0: none
     prompts=12,  # prompts, from the first evaluation's data
@@ -115,9 +129,28 @@ def evaluation(metric: str, *, data: dict, every: int = 0, batch: int = 128, **k
   }
 
 
+def trial(data: dict, *, every: int = 0, temperature: float = 0.0) -> dict:
+  """The section of a trial: one response to each prompt of a data set, rewarded.
+
+  Every so many steps and at both ends; greedy at temperature 0.
+  """
+  return {"data": data, "every": every, "temperature": temperature}
+
+
 def reward(name: str, *, weight: float = 1.0, **knobs) -> dict:
   """The section of a reward function: its knobs, and its weight in the sum."""
   return cfg.defaults(rewards, name, **knobs) | {"weight": weight}
+
+
+def advantage(name: str, *, weight: float = 1.0, **knobs) -> dict:
+  """The section of an estimator: its knobs, and its weight in the sum."""
+  return cfg.defaults(advantages, name, **knobs) | {"weight": weight}
+
+
+def selector(name: str, **knobs) -> dict:
+  """The section of a selector or of a rollout correction."""
+  corrects = name in call.functions(rollout_correction)
+  return cfg.defaults(rollout_correction if corrects else selectors, name, **knobs)
 
 
 def check(config) -> None:
@@ -199,7 +232,9 @@ def _stage(config, sections):
   """The config of an earlier stage: this one, with these sections in place."""
   made = config.copy_and_resolve_references()
   with made.unlocked():
-    made.warm, made.judge, made.rewards, made.rollout.count = {}, {}, {}, 0
+    made.rollout.count = 0
+    for key in ("warm", "judge", "rewards", "advantages", "selectors", "trials"):
+      made[key] = {}
     made.reference.sync.every = 0
     made.init_from = ""
     made.checkpoint.metric = ""  # its end is what counts; and it may not have the metric

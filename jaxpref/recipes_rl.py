@@ -14,6 +14,10 @@ Numbers that the sources do not give are the defaults of the functions.
 
 from __future__ import annotations
 
+from jaxpref import call, objectives, recipe
+from jaxpref import config as cfg
+from jaxpref.types import Refused
+
 CLIP = {"fn": "ppo_clip", "epsilon_low": 0.2, "epsilon_high": 0.2}
 OVERLONG = {"factor": 1.0}  # soft penalty near the length limit
 REWARD_KL = {"estimator": "k1", "coefficient": 0.01}
@@ -66,3 +70,44 @@ RECIPES = {
   "clip_cov": _recipe("grpo", {"fn": "clip_cov", "fraction": 2e-4}, "token"),
   "topr": _recipe("reinforce", {"fn": "topr"}, "sequence_sum"),
 }
+
+
+def fill(config, name: str) -> None:
+  """Sets the terms, estimator and shaping of a config to a published setting.
+
+  A constant that only the user knows is `rollout.max_new`; the soft penalty near the limit begins a
+  quarter before it. So set `rollout.max_new` first.
+
+  Args:
+    config: from `recipe.base`.
+    name: of `RECIPES`.
+
+  Raises:
+    Refused: an unknown name.
+  """
+  if name not in RECIPES:
+    raise Refused(
+      f"there is no setting {name!r} of group RL. {call.nearest(name, RECIPES)}"
+      f"There are: {', '.join(RECIPES)}."
+    )
+  row = RECIPES[name]
+  config.objectives = {k: _term(v, config.rollout.max_new) for k, v in row["objectives"].items()}
+  estimator = dict(row["advantage"])
+  config.advantages = {"main": recipe.advantage(estimator.pop("fn"), **estimator)}
+  if row["reward_kl"]:
+    config.rollout.kl_in_reward = row["reward_kl"]["coefficient"]
+    config.rollout.kl_estimate = row["reward_kl"]["estimator"]
+  if "overlong" in row["shaping"]:
+    config.rollout.overlong_buffer = max(1, config.rollout.max_new // 4)
+  if "dynamic_sampling" in row["shaping"]:
+    config.selectors = {"dynamic_sampling": recipe.selector("dynamic_sampling")}
+
+
+def _term(row, limit):
+  values = dict(row)
+  section = cfg.term(
+    objectives, values.pop("fn"), **{k: v for k, v in values.items() if k != "reduce_constant"}
+  )
+  if "reduce_constant" in values:
+    section["reduce_constant"] = values["reduce_constant"] or float(limit)
+  return section

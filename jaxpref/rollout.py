@@ -17,8 +17,10 @@ from jaxpref.types import Refused
 
 OPPONENTS = ("policy", "reference", "mixture")
 ORDERS = ("", "best_worst")
+PER_PROMPT = ("weight", "index", "part_weight")  # names without candidates
 MADE = ("tokens", "mask", "prompt_mask", "position", "scored", "present", "weight", "index")
-MADE += ("sampler_token_logp", "reward", "label", "relevance")
+MADE += ("sampler_token_logp", "reward", "reward_parts", "part_weight", "terminated")
+MADE += ("label", "relevance")
 
 
 def section() -> dict:
@@ -38,6 +40,8 @@ def section() -> dict:
     overlong_buffer=0,  # tokens before max_new over which a penalty grows to -1; 0: none
     on_error="stop",  # a reward that fails stops the run, or mask: leaves the response out
     seconds=10.0,  # time limit of one call of a reward function
+    kl_in_reward=0.0,  # reward units per nat of the KL to the reference, off the reward
+    kl_estimate="k1",  # its estimate, see jaxpref.kl
   )
 
 
@@ -98,10 +102,43 @@ def make(parts, params, frozen, chosen, key) -> tuple[dict, dict]:
   reward = reward + overlong(length, options.max_new, options.overlong_buffer)
   batch["present"] = np.isfinite(reward).astype(np.float32)
   batch["reward"] = np.where(np.isfinite(reward), reward, 0.0).astype(np.float32)
+  batch["reward_parts"] = np.stack(list(named.values()), -1).astype(np.float32)
+  weights = [r.weight for r in parts.rewards] + [1.0] * (parts.judge is not None)
+  batch["part_weight"] = np.tile(np.asarray(weights, np.float32), (len(rows), 1))
+  batch["terminated"] = ended.astype(np.float32)
   metrics = _metrics(batch, named, ended, length, options)
   if options.order:
     batch = best_worst(batch)
   return batch | _outcome(batch), metrics
+
+
+def trial(parts, params, section, rows, key) -> dict[str, float]:
+  """Rewards of one response to each of some held-out prompts, by the rewards of the run.
+
+  Returns:
+    `reward/mean`, `reward/<name>`, `reward/solved` (share of responses whose rewards add up to at
+    least 1), `length/mean` (tokens) and `length/truncated`, host floats.
+  """
+  options = parts.config.rollout.copy_and_resolve_references()
+  options.update(count=1, opponent="policy", temperature=section["temperature"], top_k=0, top_p=1.0)
+  parts_of = sharding.batch_parts(parts.mesh)
+  size = -(-len(rows) // parts_of) * parts_of
+  ids = [row.ids[0][: row.prompt] for row in rows]
+  filled = [ids[i % len(ids)] for i in range(size)]
+  drawn = {
+    k: v[: len(rows)] for k, v in _responses(parts, params, {}, filled, options, key).items()
+  }
+  said = [text["response"] for text in samples.texts(parts, drawn)]
+  records = [row.record for row in rows]
+  found = scoring.score(
+    parts.rewards, records, said, seconds=options.seconds, on_error=options.on_error
+  )
+  total = found @ np.asarray([r.weight for r in parts.rewards], np.float32)
+  out = {f"reward/{r.name}": np.nanmean(found[:, i]) for i, r in enumerate(parts.rewards)}
+  out |= {"reward/mean": np.nanmean(total), "reward/solved": np.mean(total >= 1 - 1e-6)}
+  out |= {"length/mean": drawn["mask"].sum(1).mean()}
+  out |= {"length/truncated": 1 - drawn["finished"].mean()}
+  return {k: float(np.float32(v)) for k, v in out.items()}
 
 
 def overlong(length, limit: int, buffer: int):
@@ -208,15 +245,11 @@ def best_worst(batch):
   worst = np.where(present, reward, np.inf).argmin(1)
   rows = np.arange(len(reward))
   picked = {
-    k: np.stack([v[rows, best], v[rows, worst]], 1)
-    for k, v in batch.items()
-    if k not in ("weight", "index")
+    k: np.stack([v[rows, best], v[rows, worst]], 1) for k, v in batch.items() if k not in PER_PROMPT
   }
   differ = picked["reward"][:, 0] > picked["reward"][:, 1]
-  return picked | {
-    "index": batch["index"],
-    "weight": (batch["weight"] * differ).astype(np.float32),
-  }
+  kept = {k: batch[k] for k in PER_PROMPT if k in batch}
+  return picked | kept | {"weight": (batch["weight"] * differ).astype(np.float32)}
 
 
 def _outcome(batch):

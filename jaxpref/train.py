@@ -8,6 +8,7 @@ metrics; every so many steps it logs, evaluates, saves.
 from __future__ import annotations
 
 import contextlib
+import functools
 import importlib.metadata
 import pathlib
 import platform
@@ -26,6 +27,7 @@ from jaxpref import (
   assemble,
   call,
   checkpoint,
+  estimate,
   folder,
   heldout,
   optim,
@@ -172,7 +174,9 @@ def _step(parts, tx, shardings):
       parts.inner, parts.measure, want, config.microbatches
     )
   rule = update.make(cfg.resolve(update, config.rule), made, parts.terms, config.reference.sync)
-  ready = jax.jit(prepare.make(parts.measure, names, assemble.taught(parts)))
+  before = [*names, *estimate.reads(parts.plan)]
+  finish = functools.partial(estimate.apply, parts.plan)
+  ready = jax.jit(prepare.make(parts.measure, before, assemble.taught(parts), finish))
   return ready, jax.jit(rule, donate_argnums=0, out_shardings=(shardings, None))
 
 
@@ -204,7 +208,8 @@ def _loop(job, state, extra, step):
       log.speed(now, speed.read(clock, now))
       told = []
     with speed.paused(clock):
-      due = last or any(e.every and now % e.every == 0 for e in job.parts.evals.values())
+      asked = [*job.parts.evals.values(), *config.trials.values()]
+      due = last or any(e.every and now % e.every == 0 for e in asked)
       each = _look(job, state, now, latest) if due else {}
       stop = job.stop and now % every == 0  # a run goes on where new rollouts begin
       if now % config.checkpoint.every == 0 or last or stop:
@@ -266,6 +271,10 @@ def _look(job, state, now, latest, write=True) -> dict:
   for name, evaluation in sorted(parts.evals.items()):
     if ends or (evaluation.every and now % evaluation.every == 0):
       found[name], each[name] = heldout.run(evaluation, state.params, job.frozen, job.key, parts)
+  for name, section in sorted(config.trials.items()):
+    if ends or (section.every and now % section.every == 0):
+      rows, key = parts.corpus.evals[name], update.fold(job.key, "trial", now)
+      found[name] = rollout.trial(parts, state.params, section, rows, key)
   if not write:
     return each
   if ends and config.samples.count:

@@ -17,9 +17,17 @@ import pytest
 from jaxpref import call, data, objectives, reduce, update, vocabulary
 from jaxpref.data import chat, encode, tokenize
 from jaxpref.models import find, presets
+from jaxpref.types import Refused
 
 B, T, STEPS = 6, 24, 30
 MODEL = dict(width=16, depth=1, heads=2, kv_heads=1, head_width=8, hidden=32)
+HEADS = dict(parts=2, embedding=4)  # of reward models
+# losses whose weights follow the policy without gradient: what must move instead, and which way
+AIMS = {
+  "alpha_dpo": ("rewards/margins", 1),
+  "asft": ("nll", -1),
+  "dft": ("nll", -1),
+}
 NAMES = sorted(call.functions(objectives))
 
 
@@ -38,6 +46,8 @@ def _batch(k):
     few, tokenizer, chat.template("plain"), max_length=T, truncate="response"
   )
   batch = encode.collate(rows, length=T, scored=T, pad=tokenizer.pad, candidates=k)
+  if k == 1:
+    batch["relevance"] = np.resize([1.0, 0.0], (B, 1)).astype(np.float32)
   return {n: jnp.asarray(x) for n, x in batch.items()}, tokenizer.vocab
 
 
@@ -46,7 +56,7 @@ def _model(kind, k):
   """Parameters of a policy and another model, and jitted forward and backward passes."""
   batch, vocab = _batch(k)
   module = find(kind)
-  config = presets.language("nano", vocab=vocab, **MODEL)
+  config = presets.language("nano", vocab=vocab, **MODEL, **(HEADS if kind == "reward" else {}))
   want = frozenset(module.MEASURES)
   measure = lambda params: module.measure(params, batch, config, want, None)
   one, other = (module.init(jax.random.key(i), config) for i in (0, 1))
@@ -64,12 +74,24 @@ def _kind(fn):
 
 
 def _candidates(fn):
-  """The least of 2, 1, 3 candidates that a function takes."""
-  return contract_test._inputs(fn)[_first_with_candidates(fn)].shape[1]
+  """Which of 1, 2 and 3 candidates a function takes."""
+  taken = []
+  for k in (1, 2, 3):
+    rng = np.random.default_rng(0)
+    names = [n for n in call.needs(fn) if n != "carry"]
+    arrays = {n: contract_test._draw(n, rng, B, k) for n in names} | _memory(fn)
+    try:
+      jax.eval_shape(functools.partial(call.feed, fn), arrays)
+    except Refused:
+      continue
+    taken.append(k)
+  return taken
 
 
-def _first_with_candidates(fn):
-  return next(i for i, n in enumerate(call.needs(fn)) if "K" in vocabulary.axes(n))
+def _memory(fn):
+  term = update.Term("main", fn, 1.0, "", 0.0)
+  memory = update.init_carry((term,))
+  return {"carry": memory["main"]} if memory else {}
 
 
 def _fixed(fn, k, measured_other, kind):
@@ -89,47 +111,50 @@ def _fixed(fn, k, measured_other, kind):
   return batch | arrays
 
 
-def _train(fn):
-  """Losses of every step and the last gradients."""
-  kind, k = _kind(fn), _candidates(fn)
+def _train(fn, k):
+  """Loss and metrics of every step, and the first gradients."""
+  kind = _kind(fn)
   params, other, forward, backward = _model(kind, k)
-  fixed = _fixed(fn, k, forward(other), kind)
+  fixed, memory = _fixed(fn, k, forward(other), kind), _memory(fn)
   read = [n for n in call.needs(fn) if n in find(kind).MEASURES]
-  carry = update.init_carry((update.Term("main", fn, 1.0, "", 0.0),)).get("main")
-  memory = {} if carry is None else {"carry": carry}
 
   def loss_of(measured, arrays):
-    value, _ = call.feed(fn, arrays | measured | memory)
+    value, metrics = call.feed(fn, arrays | measured | memory)
     counts = update._counts(value.shape, arrays | {"weight": jnp.ones(B)})
-    mode = reduce.default_mode(value.ndim)
-    weights = reduce.weights(mode, value.ndim, **counts)
-    return (jnp.where(weights > 0, value, 0.0) * weights).sum()
+    weights = reduce.weights(reduce.default_mode(value.ndim), value.ndim, **counts)
+    means = {n: x.mean() for n, x in metrics.items() if not isinstance(x, tuple)}
+    return (jnp.where(weights > 0, value, 0.0) * weights).sum(), means
 
-  slope = jax.jit(jax.value_and_grad(loss_of, argnums=(0, 1), allow_int=True))
+  slope = jax.jit(jax.value_and_grad(loss_of, argnums=(0, 1), allow_int=True, has_aux=True))
   tx = optax.adam(3e-3)
-  state, losses = tx.init(params), []
+  state, told, first = tx.init(params), [], None
   for _ in range(STEPS):
     measured = forward(params)
-    loss, (inner, outer) = slope({n: measured[n] for n in read}, fixed)
-    frozen = {n: g for n, g in outer.items() if n.startswith(contract_test.FIXED)}
-    cotangents = {n: inner.get(n, jnp.zeros_like(x)) for n, x in measured.items()}
-    grads = backward(params, cotangents)
+    (loss, metrics), (inner, outer) = slope({n: measured[n] for n in read}, fixed)
+    if "advantage" in fixed and "token_logp" in measured:
+      pushed = fixed["advantage"] * measured["token_logp"] * fixed["mask"]
+      metrics["advantage"] = pushed.mean()
+    told.append({n: float(x) for n, x in (metrics | {"loss": loss}).items()})
+    grads = backward(params, {n: inner.get(n, jnp.zeros_like(x)) for n, x in measured.items()})
+    first = first or (grads, outer)
     updates, state = tx.update(grads, state)
     params = optax.apply_updates(params, updates)
-    losses.append(float(loss))
-  return losses, grads, frozen
+  return told, *first
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", NAMES)
 def test_its_loss_falls_with_finite_gradients_and_none_for_the_reference(name):
   fn = call.find(objectives, name)
-  if _kind(fn) is None:
-    pytest.fail(f"no model measures what {name} reads: {call.needs(fn)}")
-  losses, grads, frozen = _train(fn)
-  assert np.isfinite(losses).all()
-  assert all(np.isfinite(g).all() for g in jax.tree.leaves(grads))
-  assert any((g != 0).any() for g in jax.tree.leaves(grads))
-  for array, grad in frozen.items():
-    np.testing.assert_array_equal(grad, 0.0, err_msg=array)
-  assert losses[-1] < losses[0] - 1e-6 * abs(losses[0]), losses
+  assert _kind(fn), f"no model measures what {name} reads: {call.needs(fn)}"
+  aim, sign = AIMS.get(name, ("advantage", 1) if "advantage" in call.needs(fn) else ("loss", -1))
+  for k in _candidates(fn):
+    told, grads, outer = _train(fn, k)
+    assert np.isfinite([t["loss"] for t in told]).all()
+    assert all(np.isfinite(g).all() for g in jax.tree.leaves(grads))
+    assert any((g != 0).any() for g in jax.tree.leaves(grads))
+    for array, grad in outer.items():
+      if array.startswith(contract_test.FIXED):
+        np.testing.assert_array_equal(grad, 0.0, err_msg=array)
+    begin, end = told[0][aim], told[-1][aim]
+    assert sign * (end - begin) > 1e-6 * abs(begin), (k, aim, [t[aim] for t in told])
