@@ -127,7 +127,7 @@ def test_docstring_has_formula_every_parameter_returns_example_and_reference(fn)
 def test_loss_is_finite_f32_per_example_candidate_or_token_and_metrics_are_not_reduced(fn):
   arrays = _inputs(fn)
   loss, metrics = fn(*arrays)
-  k = max([x.shape[1] for x in arrays if x.ndim > 1], default=1)
+  k = max([x.shape[1] for x in jax.tree.leaves(arrays) if x.ndim > 1], default=1)
   assert loss.dtype == jnp.float32 and loss.shape[0] == B and loss.ndim in (1, 2, 3)
   assert loss.ndim < 2 or loss.shape[1] <= k
   assert loss.ndim < 3 or loss.shape[2] == T
