@@ -20,7 +20,8 @@ def dpo(logp, ref_logp, *, beta: float = 0.1, gamma: float = 1.0):
 
   It is log 2 where the policy equals the reference. Log-probabilities are sums over response
   tokens. It never stops pushing: the gradient in `a - b` has one sign. `gamma = 1` is DPO;
-  `gamma = 0` drops the reference.
+  `gamma = 0` drops the reference. On two samples of the policy, the one that a judge or a reward
+  prefers first, it is online DPO.
 
   Step-DPO is this function on other data: the prompt holds the correct steps that both responses
   share, and only the first step in which they differ counts, by the mask (`beta` 0.4 to 0.5).
@@ -45,7 +46,8 @@ def dpo(logp, ref_logp, *, beta: float = 0.1, gamma: float = 1.0):
     0.620957
 
   Reference: Rafailov et al., "Direct Preference Optimization: Your Language Model is Secretly a
-  Reward Model" (2023), eq. 7. Catalogue 1, section 2, `dpo`. For `gamma`: Chen et al.,
+  Reward Model" (2023), eq. 7. Catalogue 1, section 2, `dpo`; section 6, `online_dpo`: Guo et al.,
+  "Direct Language Model Alignment from Online AI Feedback" (2024). For `gamma`: Chen et al.,
   "Preference Learning Algorithms Do Not Learn Preference Rankings" (2024); card pref_ranking,
   equation 5 (its code calls gamma `alpha_scaling`). For steps: Lai et al., "Step-DPO: Step-wise
   Preference Optimization for Long-chain Reasoning of LLMs" (2024); catalogue 1, section 2,
