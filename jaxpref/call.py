@@ -20,10 +20,13 @@ from jaxpref.types import Refused
 def nearest(name: str, options: Iterable[str]) -> str:
   """`"Did you mean 'dpo'? "` if an option is near, else an empty string.
 
-  >>> nearest("dop", ["dpo", "ipo"])
+  Of several near ones, letters in another order are the likeliest slip.
+
+  >>> nearest("dop", ["dpo", "dro", "ipo"])
   "Did you mean 'dpo'? "
   """
-  near = difflib.get_close_matches(name, list(options), n=1, cutoff=0.5)
+  near = difflib.get_close_matches(name, list(options), n=5, cutoff=0.5)
+  near.sort(key=lambda option: sorted(option) != sorted(name))
   return f"Did you mean {near[0]!r}? " if near else ""
 
 

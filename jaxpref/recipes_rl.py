@@ -9,7 +9,8 @@
 - `shaping`: what else happens to rewards or groups, by name.
 
 `reduce_constant` 0 stands for a number that only the user knows: the longest allowed response.
-Numbers that the sources do not give are the defaults of the functions.
+Numbers that the sources do not give are the defaults of the functions; the coefficient of
+`REWARD_KL` and VAPO's wider clip are what is commonly used, not taken from the papers.
 """
 
 from __future__ import annotations

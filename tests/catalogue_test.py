@@ -111,7 +111,7 @@ def test_main_prints_rooms_tables_and_pages(capsys, monkeypatch, _flags):
   ("words", "sentence"),
   [
     (["objektives"], "no 'objektives'. Did you mean 'objectives'"),
-    (["objectives", "ddpo"], "objectives has no 'ddpo'. Did you mean 'dpo'"),
+    (["objectives", "dop"], "objectives has no 'dop'. Did you mean 'dpo'"),
     (["objectives", "dpo", "ipo"], "'ipo' is too many"),
   ],
 )

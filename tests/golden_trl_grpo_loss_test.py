@@ -7,6 +7,7 @@ import jax.numpy as jnp
 import pytest
 
 from jaxpref import call, objectives
+from jaxpref.objectives.policy_weighted import SMALLEST
 
 FILE = "trl_grpo_loss"
 
@@ -32,7 +33,7 @@ def test_trl_grpo_loss(case):
 
 def _folded(found, weights):
   """The engine's log-probabilities: TRL's VESPO multiplies its ratio by all weights of a row."""
-  shift = jnp.log(jnp.asarray(weights)).sum(1)[:, None, None]
+  shift = jnp.clip(jnp.log(jnp.asarray(weights)), SMALLEST, 20.0).sum(1)[:, None, None]
   return found["old_token_logp"] - shift / found["mask"].sum(-1, keepdims=True)
 
 
