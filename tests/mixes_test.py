@@ -1,4 +1,4 @@
-"""Mixes: sums of terms under one name, and a moving reference (TR-DPO)."""
+"""The table of mixes: each becomes terms of a config whose weights and knobs can be set."""
 
 import importlib.util
 import pathlib
@@ -46,7 +46,7 @@ def test_every_mix_becomes_terms_with_its_weights_and_knobs(name):
 @pytest.mark.parametrize("name", sorted(mixes.MIXES))
 def test_the_catalogue_shows_every_mix_with_its_command(name):
   page = catalogue.page("mixes", name)
-  assert f"objective={name} " in page and mixes.formula(name) in page
+  assert f"objective={name} " in page and mixes.formula(name) in " ".join(page.split())
   assert mixes.MIXES[name].source in " ".join(page.split())
   row = next(r for r in catalogue.rows("mixes") if r.name == name)
   assert mixes.formula(name) in row.what and name in catalogue.table("mixes")

@@ -19,7 +19,7 @@ ROOT = pathlib.Path(__file__).parent.parent
 README = ROOT / "README.md"
 QUICK = "--xla_backend_optimization_level=0 --xla_llvm_disable_expensive_passes=true"
 ELSEWHERE = ("pip ",)  # commands that .ci/run runs
-ROOMS = ("objectives", "metrics", "data", "models")
+ROOMS = ("objectives", "wrappers", "mixes", "metrics", "data", "models")
 COPIED = ("README.md", "pyproject.toml", "configs", "experiments", "jaxpref", "tests")
 SHIM = """#!{python}
 import os, sys

@@ -41,7 +41,7 @@ def alphapo(logp, length, *, beta: float = 2.5, gamma: float = 0.1, alpha: float
   Example:
     >>> loss, _ = alphapo(jnp.asarray([[-4.0, -10.0]]), jnp.asarray([[10.0, 20.0]]))
     >>> print(f"{loss[0]:.6f}")
-    0.606463
+    0.607294
 
   Reference: Gupta et al., "AlphaPO: Reward Shape Matters for LLM Alignment" (2025), eq. 7.
   Catalogue 1, section 3, `alphapo`.

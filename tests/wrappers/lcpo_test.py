@@ -149,10 +149,10 @@ def _planted(seed, count, reliability):
 
 def test_the_reliability_of_planted_labels_is_found():
   """One pass over fresh pairs with a linear model: eta ends near the share of right labels."""
-  fn = lcpo(call.bind(cpo, beta=1.0), start=0.9, rate=0.05)
+  fn = lcpo(call.bind(cpo, beta=1.0), start=0.9, rate=0.1)
   terms = (update.Term("main", fn, 1.0, "", 0.0),)
   measure = lambda params, batch, want, key: {"logp": batch["features"] @ params["w"]}
-  tx = optax.adam(0.05)
+  tx = optax.adam(0.3)
   parts = {"grad_fn": update.make_grad_fn(terms, measure, frozenset({"logp"})), "tx": tx}
   step = update.make(update.gradient, parts, terms)
   params = {"w": jnp.zeros(6)}
@@ -164,6 +164,7 @@ def test_the_reliability_of_planted_labels_is_found():
   state, path = jax.jit(lambda s: jax.lax.scan(one, s, batches))(state)
   assert path[0] == np.float32(0.9)
   np.testing.assert_allclose(path[-50:].mean(), 0.75, atol=0.03)
+  np.testing.assert_allclose(state.params["w"][0], 8.0, atol=1.0)  # the planted weight
 
 
 def test_what_lcpo_does_not_fit_is_refused():
