@@ -9,6 +9,7 @@ Arguments: `objective`, `warm` (a supervised stage first), `path` (a file of one
 from jaxpref import call, objectives, recipe
 from jaxpref import config as cfg
 
+SCORES = {"score", "score_parts", "token_score", "embedding"}
 MODEL = dict(width=32, depth=1, heads=2, kv_heads=1, head_width=16, hidden=64)
 
 
@@ -19,7 +20,7 @@ def get_config(arg=""):
   c.title = f"small run: {arg.objective}"
   c.steps, c.batch = 8, 8
   c.objectives = dict(main=cfg.term(objectives, arg.objective))
-  c.model = dict(kind="reward" if "score" in needs else "language", preset="nano", **MODEL)
+  c.model = dict(kind="reward" if SCORES & set(needs) else "language", preset="nano", **MODEL)
   c.tokenizer.vocab = 320
   c.optim.lr = 1e-2
   c.mesh.data = 1

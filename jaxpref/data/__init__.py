@@ -8,7 +8,7 @@ step).
 
 from jaxpref.data.files import files
 from jaxpref.data.hh_harmless import hh_harmless
-from jaxpref.data.personas import personas
+from jaxpref.data.personas import graded_personas, personas
 from jaxpref.data.tfds import tfds
 
-__all__ = ["files", "hh_harmless", "personas", "tfds"]
+__all__ = ["files", "graded_personas", "hh_harmless", "personas", "tfds"]
