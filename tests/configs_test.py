@@ -8,14 +8,35 @@ import pathlib
 import jax
 import pytest
 
-from jaxpref import assemble, call, catalogue, config, data, metrics, objectives, prepare, recipe
+from jaxpref import (
+  assemble,
+  call,
+  catalogue,
+  config,
+  data,
+  metrics,
+  models,
+  objectives,
+  prepare,
+  recipe,
+  vocabulary,
+)
 from jaxpref.models import presets
 from jaxpref.types import Refused
 
 ROOT = pathlib.Path(__file__).parent.parent
 RECIPES = sorted(p.stem for p in (ROOT / "configs").glob("*.py"))
-ON_SCORES = [n for n, f in catalogue.functions("objectives").items() if "score" in call.needs(f)]
-ON_TEXT = [n for n in catalogue.functions("objectives") if n not in ON_SCORES]
+DATA = ("mask", "relevance", "weight", "strength", "label", "aspects", "baseline")
+
+
+def _on(module):
+  """Objectives that such a model and the data of a recipe can serve."""
+  can = lambda name: vocabulary.plain(name) in (*module.MEASURES, *DATA)
+  return [n for n, f in catalogue.functions("objectives").items() if all(map(can, call.needs(f)))]
+
+
+ON_SCORES = _on(models.reward)
+ON_TEXT = [n for n in _on(models.language) if n not in ON_SCORES]
 ARGUMENTS = {
   "quickstart": [""],
   "offline": [f"objective={name}" for name in ON_TEXT] + ["scale=small", "path=mine.jsonl"],
@@ -85,9 +106,9 @@ def test_its_model_can_be_made_and_measures_what_its_objectives_read(name, arg):
     assert jax.tree.leaves(shapes)
     for term in assemble.terms(stage.objectives):
       for needed in call.needs(term.fn):
-        base = needed.removeprefix("ref_").removeprefix("old_")
+        base = vocabulary.plain(needed)
         prepared = prepare.made([needed]) and base == needed  # baseline
-        assert base in module.MEASURES or base in ("mask", "relevance", "weight") or prepared
+        assert base in module.MEASURES or base in DATA or prepared
 
 
 @pytest.mark.parametrize("name", RECIPES)

@@ -9,6 +9,7 @@ Arguments: `objective` (or a mix), `around` (a wrapper), `warm` (a supervised st
 from jaxpref import config as cfg
 from jaxpref import mixes, objectives, recipe
 
+SCORES = {"score", "score_parts", "token_score", "embedding"}
 MODEL = dict(width=32, depth=1, heads=2, kv_heads=1, head_width=16, hidden=64)
 
 
@@ -20,7 +21,7 @@ def get_config(arg=""):
   c.title = f"small run: {arg.objective}"
   c.steps, c.batch = 8, 8
   c.objectives = terms
-  c.model = dict(kind="reward" if "score" in needs else "language", preset="nano", **MODEL)
+  c.model = dict(kind="reward" if SCORES & set(needs) else "language", preset="nano", **MODEL)
   c.tokenizer.vocab = 320
   c.optim.lr = 1e-2
   c.mesh.data = 1

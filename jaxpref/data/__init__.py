@@ -10,7 +10,15 @@ from jaxpref.data.countdown import countdown
 from jaxpref.data.files import files
 from jaxpref.data.gsm8k import gsm8k
 from jaxpref.data.hh_harmless import hh_harmless
-from jaxpref.data.personas import personas
+from jaxpref.data.personas import graded_personas, personas
 from jaxpref.data.tfds import tfds
 
-__all__ = ["countdown", "files", "gsm8k", "hh_harmless", "personas", "tfds"]
+__all__ = [
+  "countdown",
+  "files",
+  "graded_personas",
+  "gsm8k",
+  "hh_harmless",
+  "personas",
+  "tfds",
+]

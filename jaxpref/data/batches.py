@@ -44,6 +44,7 @@ class Stream:
     side: side of the padding.
     candidates: K, the most that a row has.
     names: outcome fields that every row has.
+    aspects: attributes that any row has, in the order of their axis.
     mismatch: whether to make `mismatch_*`.
   """
 
@@ -57,6 +58,7 @@ class Stream:
   side: str
   candidates: int
   names: tuple[str, ...]
+  aspects: tuple[str, ...]
   mismatch: bool
 
 
@@ -113,6 +115,7 @@ def make_stream(
     side=side,
     candidates=candidates,
     names=encode.outcome_names(rows),
+    aspects=encode.aspect_names(rows),
     mismatch=mismatch,
   )
 
@@ -196,6 +199,7 @@ def _make(stream, chosen, process, processes, real=None):
     candidates=stream.candidates,
     index=chosen[part],
     names=stream.names,
+    aspects=stream.aspects,
   )
   if real is not None:
     out["weight"][[i >= real for i in range(part.start, part.stop)]] = 0.0

@@ -18,7 +18,7 @@ from jaxpref.data.tokenize import Tokenizer
 from jaxpref.types import Record, Refused
 
 TRUNCATE = ("error", "prompt", "response", "drop")
-OUTCOMES = ("relevance", "label", "strength", "who", "group")
+OUTCOMES = ("relevance", "label", "strength", "who", "group", "aspects")
 _KINDS = {"who": np.int32, "group": np.int32}
 
 
@@ -38,6 +38,7 @@ class Row:
     strength: how strongly.
     who: annotator or user.
     group: sub-population.
+    aspects: per candidate, grades by name.
     source: where the record stands.
     record: the record itself, for functions that reward responses to it.
   """
@@ -53,6 +54,7 @@ class Row:
   strength: float | None
   who: int | None
   group: int | None
+  aspects: tuple[dict[str, float], ...] | None
   source: str
   record: Record | None = None
 
@@ -243,6 +245,12 @@ def outcome_names(rows: Iterable[Row]) -> tuple[str, ...]:
   return tuple(n for n in OUTCOMES if rows and all(getattr(r, n) is not None for r in rows))
 
 
+def aspect_names(rows: Iterable[Row]) -> tuple[str, ...]:
+  """Names of all attributes that any response of the rows has, sorted."""
+  found = {name for row in rows for grades in row.aspects or () for name in grades}
+  return tuple(sorted(found))
+
+
 def collate(
   rows: Sequence[Row],
   *,
@@ -253,6 +261,7 @@ def collate(
   candidates: int,
   index: Sequence[int] | None = None,
   names: Sequence[str] | None = None,
+  aspects: Sequence[str] | None = None,
 ) -> dict[str, np.ndarray]:
   """Rows as arrays `[B, K, T]` under the names of the vocabulary.
 
@@ -265,6 +274,7 @@ def collate(
     candidates: K; rows with fewer are filled up with candidates that are not `present`.
     index: which record each row is; 0..B-1 if None.
     names: outcome fields to make; those that all rows have if None.
+    aspects: attributes, in the order of their axis; those of these rows if None.
 
   Returns:
     `tokens`, `mask`, `prompt_mask`, `position`, `scored`, `present`, `weight`, `index`, and the
@@ -287,13 +297,27 @@ def collate(
     missing = next((r for r in rows if getattr(r, name) is None), None)
     if missing is not None:
       raise Refused(f"{missing.source or 'a record'} has no {name}, but the batch is to hold it.")
-    if name == "relevance":
+    if name == "aspects":
+      wanted = aspect_names(rows) if aspects is None else aspects
+      batch[name] = _graded(rows, candidates, wanted)
+    elif name == "relevance":
       batch[name] = np.zeros(shape, np.float32)
       for b, row in enumerate(rows):
         batch[name][b, : len(row.relevance)] = row.relevance
     else:
       batch[name] = np.asarray([getattr(r, name) for r in rows], _KINDS.get(name, np.float32))
   return batch
+
+
+def _graded(rows, candidates, wanted):
+  """f32[B, K, M] of the rows' attributes, NaN where there is no grade."""
+  out = np.full((len(rows), candidates, len(wanted)), np.nan, np.float32)
+  for b, row in enumerate(rows):
+    for k, grades in enumerate(row.aspects):
+      for m, name in enumerate(wanted):
+        value = grades.get(name)
+        out[b, k, m] = np.nan if value is None else value
+  return out
 
 
 def mismatched(

@@ -26,7 +26,7 @@ from typing import Any
 from jaxpref import call
 from jaxpref.types import Record, Refused
 
-OPTIONAL = ("weight", "strength", "who", "group", "rationale", "answer", "context")
+OPTIONAL = ("weight", "strength", "who", "group", "rationale", "answer", "context", "aspects")
 KNOWN = (
   *("prompt", "chosen", "rejected", "completion", "completions", "scores", "label", "messages"),
   *OPTIONAL,
@@ -62,7 +62,8 @@ def parse(fields: Any, where: str) -> Record:
     )
   fields = {k: v for k, v in fields.items() if v is not None}
   made = _maker(fields)(fields, where)
-  return Record(source=where, **(_options(fields, where) | made))
+  aspects = _aspects(fields, made, where)
+  return Record(source=where, **(_options(fields, where) | made | aspects))
 
 
 def _maker(fields) -> Callable[[dict, str], dict]:
@@ -118,6 +119,7 @@ def _list(fields, where):
       )
   order = sorted(range(len(texts)), key=lambda k: -scores[k])
   return {
+    "order": order,
     "prompt": prompt,
     "responses": tuple(texts[k] for k in order),
     "relevance": tuple(scores[k] for k in order),
@@ -272,6 +274,26 @@ def _options(fields, where):
     if name in fields:
       found[name] = _string(fields[name], name, where)
   return found
+
+
+def _aspects(fields, made, where):
+  """Grades by name of each response, in the order of the record's responses."""
+  order = made.pop("order", None) or range(len(made.get("responses", ())))
+  if "aspects" not in fields:
+    return {}
+  value = fields["aspects"]
+  if not isinstance(value, list) or len(value) != len(order):
+    raise Refused(
+      f"{where}: aspects is {_kind(value)}; it is a list with one object of grades per response, "
+      'such as [{"helpfulness": 4}, {"helpfulness": 1}].'
+    )
+  out = []
+  for k in order:
+    if not isinstance(value[k], dict):
+      raise Refused(f"{where}: aspects[{k}] is {_kind(value[k])}, not an object of grades.")
+    grades = {n: g for n, g in value[k].items() if g is not None}
+    out.append({n: _number(grades, n, where) for n in grades})
+  return {"aspects": tuple(out)}
 
 
 def _number(fields, name, where):

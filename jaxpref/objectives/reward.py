@@ -289,7 +289,8 @@ def score_spread(score):
   k = score.shape[1]
   if k < 2:
     raise Refused("score_spread compares responses of one prompt; it needs at least 2, not 1.")
-  gap = jnp.abs(score[:, :, None] - score[:, None, :])  # jnp.abs has gradient 0 at 0
+  gap = score[:, :, None] - score[:, None, :]
+  gap = gap * jnp.sign(jax.lax.stop_gradient(gap))  # jnp.abs has gradient 1 at 0
   loss = (jax.nn.sigmoid(gap) * jnp.triu(jnp.ones((k, k)), 1)).sum((1, 2)) * 2 / k**2
   return loss, {"rewards/spread": jax.lax.stop_gradient(loss)}
 
