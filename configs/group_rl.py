@@ -6,7 +6,9 @@
 A supervised warm start on solutions comes first, then rollouts. `reward/mean` is the mean reward of
 the policy's own responses (for countdown 1 where the target is reached, 0.1 for a well-formed
 expression), `heldout/reward/solved` the share of held-out problems that a greedy response
-solves. Argument: `task` (countdown, gsm8k), `estimator` (a preset: grpo, dr_grpo, rloo, dapo, gspo, cispo
+solves.
+
+Argument: `task` (countdown, gsm8k), `estimator` (a preset: grpo, dr_grpo, rloo, dapo, gspo, cispo
 and the others of `jaxpref.recipes_rl`), `scale` (tiny: two CPU cores, about four minutes; small:
 one GPU; paper: the published sizes, for a pod).
 """

@@ -42,7 +42,8 @@ def absolute(token_logp, ref_token_logp, *, clamp_output: float = INFINITE):
   >>> print(absolute(jnp.asarray([-3.0]), jnp.asarray([-1.0])))
   [2.]
   """
-  return jnp.minimum(jnp.abs(_difference(token_logp, ref_token_logp)), clamp_output)
+  off = _difference(token_logp, ref_token_logp)
+  return jnp.minimum(jax.lax.stop_gradient(jnp.sign(off)) * off, clamp_output)
 
 
 def k2(token_logp, ref_token_logp, *, clamp_output: float = INFINITE):

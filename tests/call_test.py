@@ -32,7 +32,10 @@ def test_functions_leaves_out_private_names_and_modules():
 @pytest.mark.parametrize(
   ("name", "sentence"),
   [
-    ("dop", r"objectives has no 'dop'. Did you mean 'dpo'\? It has: .*bradley_terry, .*cdpo, .*dpo"),
+    (
+      "dop",
+      r"objectives has no 'dop'. Did you mean 'dpo'\? It has: .*cdpo, .*dpo",
+    ),
     ("zzzz", r"objectives has no 'zzzz'. It has: "),
     ("no_such_module_here:f", "cannot import 'no_such_module_here' of fn=.*PYTHONPATH"),
     ("jaxpref.call:fid", r"jaxpref.call has no function 'fid'. Did you mean 'find'\?"),

@@ -230,8 +230,8 @@ def gfpo(reward, mask, present, retain=8, by="length", eps=1e-6):
   length = np.float64(mask).sum(2)
   for b in range(len(out)):
     ids = _valid(reward[b], present[b])
-    rank = lambda i, b=b: length[b, i] if by == "length" else -reward[b, i] / max(length[b, i], 1)
-    kept = sorted(ids, key=rank)[:retain]
+    worth = -length[b] if by == "length" else reward[b] / np.maximum(length[b], 1)
+    kept = [i for _, i in sorted((-worth[i], i) for i in ids)][:retain]
     x = np.float64(reward[b, kept])
     if len(kept) > 1 and _std(x) > 1e-6:
       out[b, kept] = (x - x.mean()) / (_std(x) + eps)

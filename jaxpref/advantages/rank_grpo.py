@@ -74,7 +74,7 @@ def length_shaping(advantage, segment, terminated, mask, *, ranks: int = 20, siz
     terminated: f32[B, K], 1 where the list ended by itself.
     mask: f32[B, K, T], 1 on tokens that count.
     ranks: wanted number of ranks.
-    size: of the constants, advantage units.
+    size: of the constants, advantage units; with 0 last tokens still get advantage 0.
 
   Returns:
     f32[B, K, T], no gradient, 0 outside the mask.
