@@ -19,7 +19,7 @@ from jaxpref import config as cfg
 from jaxpref.advantages.spread import spread
 from jaxpref.types import Refused
 
-DERIVED = ("length", "token_reward", "segment")  # what `plan.apply` makes of the rest
+DERIVED = ("length", "token_reward", "segment")  # what `apply` makes of the rest
 
 
 class Plan(NamedTuple):
@@ -66,22 +66,28 @@ def plan(config) -> Plan:
 
 def made(given: Plan) -> frozenset[str]:
   """Names that `apply` adds to a batch."""
-  return frozenset(
-    (["advantage"] if given.advantages else []) + (["keep"] if given.selectors else [])
-  )
+  names = (["advantage"] if given.advantages else []) + (["keep"] if given.selectors else [])
+  return frozenset(names + (["returns"] if _critics(given) else []))
+
+
+def _critics(given):
+  """Estimators that read what a critic predicts."""
+  return [fn for fn, _ in given.advantages if "value" in call.needs(fn)]
 
 
 def reads(given: Plan) -> frozenset[str]:
   """Names that must be there before, apart from those that `apply` derives."""
   functions = [fn for fn, _ in given.advantages] + list(given.selectors)
   names = {n for fn in functions for n in call.needs(fn)} - set(DERIVED)
+  if "value" in names:  # as predicted when the rollouts came
+    names = names - {"value"} | {"old_value"}
   if given.beta:
     names |= {"old_token_logp", "ref_token_logp"}
   return frozenset(names | {"reward", "mask"}) if functions else frozenset()
 
 
 def apply(given: Plan, batch: dict) -> dict:
-  """`advantage` and `keep`, f32[B, K, T] each, without gradients.
+  """`advantage`, `keep` and, with a critic, its target `returns`: f32[B, K, T], no gradients.
 
   Args:
     given: from `plan`.
@@ -96,6 +102,10 @@ def apply(given: Plan, batch: dict) -> dict:
   if given.advantages:
     parts = [w * _on_tokens(call.feed(fn, arrays), arrays) for fn, w in given.advantages]
     out["advantage"] = sum(parts[1:], parts[0])
+  for fn in _critics(given)[:1]:
+    read = (arrays[n] for n in ("token_reward", "value", "mask"))
+    knobs = {k: v for k, v in call.knobs(fn).items() if k in ("gamma", "lam")}
+    out["returns"] = advantages.value_target(*read, **knobs)
   if given.selectors:
     keep = jnp.ones_like(batch["mask"])
     for fn in given.selectors:
@@ -113,6 +123,8 @@ def _derived(given, batch):
     cost = jnp.where(batch["mask"] > 0, kl.estimate(old, ref, kind=given.kind), 0.0)
     out["reward"] = batch["reward"] - given.beta * cost.sum(-1)
     out["token_reward"] = out["token_reward"] - given.beta * cost
+  if "old_value" in batch:
+    out["value"] = batch["old_value"]
   if "segment" not in batch:  # a response of one turn is one segment
     out["segment"] = jnp.where(batch["mask"] > 0, 0, -1)
   return out

@@ -1,8 +1,8 @@
 """Decoder-only language model: log-probabilities of responses, and decoding with a cache.
 
 Params: `embed`, `layers/attention/{q,k,v,o}`, `layers/mlp/{gate,up,down}`, `layers/norm/...`,
-`final_norm` and, unless tied, `head`; see `transformer`. The table has `padded_vocab` rows; what
-lies beyond the true vocabulary has probability 0 and is never sampled.
+`final_norm`, unless tied `head`, and with a critic `value` [D]; see `transformer`. The table has
+`padded_vocab` rows; what lies beyond the true vocabulary has probability 0 and is never sampled.
 """
 
 from __future__ import annotations
@@ -26,24 +26,31 @@ MEASURES = (
   "prompt_logp",
   "collision",
   "logits",
+  "value",
 )
-PER_TOKEN = ("token_logp", "entropy", "collision", "logits")
+PER_TOKEN = ("token_logp", "entropy", "collision", "logits", "value")
 READ = ("tokens", "mask", "prompt_mask", "position", "scored")
 HEAD_SPEC = ("fsdp", "tensor")
 
 
 def init(key, config: Config):
-  """Random parameters in float32; see `transformer.init`. The head has deviation 0.02."""
+  """Random parameters in float32; see `transformer.init`. The head has deviation 0.02.
+
+  The head of a critic is 0: every return is predicted as 0 at first.
+  """
   params = transformer.init(key, config)
   if not config.tied:
     shape = (config.width, config.padded_vocab)
     params["head"] = 0.02 * jax.random.normal(jax.random.fold_in(key, 10_000), shape)
+  if config.critic:
+    params["value"] = jnp.zeros(config.width)
   return params
 
 
 def rules(config: Config) -> tuple:
   """Sharding rules for `jaxpref.sharding.specs`; exactly the parameters that exist."""
-  return transformer.rules(config) + (() if config.tied else (("head", HEAD_SPEC),))
+  found = transformer.rules(config) + (() if config.tied else (("head", HEAD_SPEC),))
+  return found + ((("value", (None,)),) if config.critic else ())
 
 
 def hidden_states(params, config: Config, tokens, valid, position):
@@ -77,13 +84,16 @@ def measure(params, batch, config: Config, want, key=None):
     Exactly the wanted arrays: `logp`, `prompt_logp` f32[B, K] (nats), `length` f32[B, K] (tokens),
     `token_logp`, `entropy`, `collision` f32[B, K, T] (nats), `hidden` f32[B, K, T, D], `logits`
     f32[B, K, T, V] over the true vocabulary: place t holds what token t was predicted from.
-    `collision` and `logits` keep all logits in memory.
+    `collision` and `logits` keep all logits in memory. `value` f32[B, K, T] is the return that a
+    critic predicts before token t, reward units.
 
   Raises:
     Refused: a name that the model cannot measure.
   """
   del key
   check_want("language", MEASURES, want)
+  if "value" in want and not config.critic:
+    raise Refused("this model predicts no value: set config.model.critic=True.")
   out = {}
   if "length" in want:
     out["length"] = batch["mask"].astype(jnp.float32).sum(-1)
@@ -126,6 +136,8 @@ def _score(params, config, hidden, targets, want):
     layout=layout,
   )
   found = {"token_logp": logp}
+  if "value" in want:
+    found["value"] = rows.astype(jnp.float32) @ params["value"].astype(jnp.float32)
   if "entropy" in want:
     found["entropy"] = entropy
   if set(want) & {"collision", "logits"}:

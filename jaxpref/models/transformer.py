@@ -73,6 +73,7 @@ class Config:
     parts: attributes that a reward model scores apart; 0: none. A language model has none.
     embedding: length of a reward model's preference embedding, even; 0: none.
     unit: whether that embedding is scaled to length 1.
+    critic: whether a language model predicts the return as well (a value head); PPO reads it.
 
   Raises:
     Refused: a shape that cannot be, in a sentence.
@@ -95,6 +96,7 @@ class Config:
   parts: int = 0
   embedding: int = 0
   unit: bool = False
+  critic: bool = False
 
   def __post_init__(self):
     for name in ("vocab", "width", "depth", "heads", "kv_heads", "head_width", "hidden"):
