@@ -14,8 +14,6 @@ files instead of the bundled personas, with `{split}` where their names say trai
 from jaxpref import config as cfg
 from jaxpref import mixes, objectives, recipe
 
-UNPAIRED = ("relevance", "baseline")  # what objectives on single responses read
-
 
 def get_config(arg=""):
   arg = cfg.parse_arg(arg, objective="dpo", around="", scale="tiny", path="")
@@ -31,7 +29,7 @@ def get_config(arg=""):
   terms = mixes.terms(arg.objective, arg.around)
   c.objectives = terms
   c.optim.lr = 5e-4 if tiny else 5e-5
-  single = set(UNPAIRED) <= mixes.reads(terms)
+  single = mixes.single(terms)
   pairs = _pairs(arg.path)
   c.data.sets = dict(main=recipe.data_set(**pairs, split="train", shape="single" if single else ""))
   c.data.max_length, c.data.buckets = 96, (32, 48, 96)

@@ -18,7 +18,7 @@ OBJECTIVES = {
   "online_dpo": ("dpo", dict(order="best_worst")),
   "online_ipo": ("ipo_sum", dict(order="best_worst")),
   "xpo": ("xpo", dict(opponent="reference")),
-  "nash_md": ("nash_md", dict(opponent="mixture")),
+  "nash_md": ("nash_md", dict(opponent="mixture", order="first")),
 }
 
 

@@ -8,7 +8,10 @@ from __future__ import annotations
 
 from typing import Any, NamedTuple
 
-from jaxpref import call, objectives, wrappers
+import jax
+import jax.numpy as jnp
+
+from jaxpref import call, objectives, update, vocabulary, wrappers
 from jaxpref import config as cfg
 from jaxpref.types import Refused
 
@@ -132,6 +135,33 @@ MIXES = {
     "Zhou et al. (2024), eq. 2.",
   ),
 }
+
+
+def single(terms) -> bool:
+  """Whether some term takes one response per record and no pair, as KTO does.
+
+  Args:
+    terms: sections of a config.
+  """
+  found = [cfg.resolve(objectives, section, wrappers) for section in terms.values()]
+  return any(_takes(fn, 1) and not _takes(fn, 2) for fn in found)
+
+
+def _takes(fn, candidates):
+  sizes = {"B": 2, "K": candidates}
+  names = [n for n in call.needs(fn) if n != "carry"]
+  shape = lambda n: tuple(sizes.get(axis, 3) for axis in vocabulary.axes(n))
+  arrays = {n: jax.ShapeDtypeStruct(shape(n), jnp.float32) for n in names}
+  memory = (
+    {"carry": update.init_carry((update.Term("", fn, 1.0, "", 0.0),))[""]}
+    if "carry" in call.needs(fn)
+    else {}
+  )
+  try:
+    jax.eval_shape(lambda given: call.feed(fn, given | memory), arrays)
+  except Refused:
+    return False
+  return True
 
 
 def formula(name: str) -> str:

@@ -16,7 +16,7 @@ from jaxpref.data import chat
 from jaxpref.types import Refused
 
 OPPONENTS = ("policy", "reference", "mixture")
-ORDERS = ("", "best_worst")
+ORDERS = ("", "best_worst", "first")
 PER_PROMPT = ("weight", "index", "part_weight")  # names without candidates
 MADE = ("tokens", "mask", "prompt_mask", "position", "scored", "present", "weight", "index")
 MADE += ("sampler_token_logp", "reward", "reward_parts", "part_weight", "terminated")
@@ -33,7 +33,9 @@ def section() -> dict:
     top_p=1.0,
     opponent="policy",  # who samples the last response: policy, reference, or mixture of both
     mixture=0.5,  # share of the reference in the mixture
-    order="",  # best_worst keeps the responses of highest and lowest reward, in this order
+    # best_worst keeps the responses of highest and lowest reward, in this order; first keeps the
+    # first alone, with the probability that it beats the second as label
+    order="",
     epochs=1,  # passes over a batch of rollouts
     minibatches=1,  # optimizer steps in a pass; config.batch prompts each
     missing_eos_penalty=0.0,  # taken off the reward of a response that did not end
@@ -107,9 +109,13 @@ def make(parts, params, frozen, chosen, key) -> tuple[dict, dict]:
   batch["part_weight"] = np.tile(np.asarray(weights, np.float32), (len(rows), 1))
   batch["terminated"] = ended.astype(np.float32)
   metrics = _metrics(batch, named, ended, length, options)
-  if options.order:
+  if options.order == "best_worst":
     batch = best_worst(batch)
-  return batch | _outcome(batch), metrics
+  batch |= _outcome(batch)
+  if options.order == "first":
+    alone = PER_PROMPT + ("label",)
+    batch = {k: v if k in alone else v[:, :1] for k, v in batch.items()}
+  return batch, metrics
 
 
 def trial(parts, params, section, rows, key) -> dict[str, float]:

@@ -31,6 +31,7 @@ AIMS = {
   "dft": ("nll", -1),
   "iw_opd": ("teacher_push", 1),
   "minillm": ("teacher_push", 1),
+  "minillm_normalised": ("teacher_push", 1),
   "sampled_rkl": ("teacher_push", 1),
 }
 NAMES = sorted(call.functions(objectives))
