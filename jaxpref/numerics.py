@@ -60,8 +60,8 @@ def average_logp(logp, length):
 def log1mexp(x):
   """`log(1 - exp(x))` of log-probabilities `x < 0` (nats), without cancellation; 0 gives -inf.
 
-  >>> print(log1mexp(jnp.log(jnp.asarray([0.5, 0.9]))))
-  [-0.6931472 -2.3025851]
+  >>> print(f"{log1mexp(jnp.asarray(-1e-6)):.4f} {log1mexp(jnp.asarray(-40.0)):.3e}")
+  -13.8155 -4.248e-18
   """
   near = x > -0.6931472
   small, large = jnp.where(near, x, -1.0), jnp.where(near, -1.0, x)
