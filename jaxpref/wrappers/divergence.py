@@ -10,10 +10,11 @@ from jaxpref.numerics import true_logps
 from jaxpref.types import Refused
 
 DIVERGENCES = ("reverse_kl", "forward_kl", "js", "alpha")
-# objectives that look at the two log-ratios apart: their loss is no function of a reward margin
+# objectives that are no function of the difference of the two log-ratios alone
 APART = (
-  *("nca_pair", "nca_biased", "bco_pair", "bco", "sppo_hard", "sppo", "aot", "aot_unpaired"),
-  *("apo_zero", "apo_down", "apo_zero_unpaired", "kto", "kto_pair", "dpop", "cal_dpo"),
+  *("nca_pair", "nca_biased", "bco_pair", "bco_pair_shifted", "bco", "sppo_hard", "sppo", "aot"),
+  *("aot_unpaired", "apo_zero", "apo_down", "apo_zero_unpaired", "kto", "kto_pair", "dpop"),
+  *("cal_dpo", "wpo_length", "alpha_dpo", "inpo", "rebel", "tdpo1", "tdpo2"),
 )
 
 
