@@ -12,17 +12,29 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jaxpref import call, data, objectives, prepare, sharding, update
+from jaxpref import call, data, objectives, prepare, sharding, update, vocabulary
 from jaxpref import config as cfg
 from jaxpref.data import chat, encode, pairs, tokenize
-from jaxpref.models import find, presets
+from jaxpref.models import language, presets, reward
 
 ROWS = 8
+
+
+def _served(fn, module):
+  """Whether such a model, the records and `DRAWN` have all that a function reads of two responses."""
+  there = (*module.MEASURES, *DRAWN, "mask", "relevance", "baseline")
+  whole = not update.coupled(fn) and "rationale" not in fn.__name__
+  return whole and all(n in there or vocabulary.plain(n) in module.MEASURES for n in call.needs(fn))
+
+
 SMALL = dict(width=32, depth=2, heads=4, kv_heads=2, head_width=8, hidden=64)
 QUICK = ("dpo", "kto")  # the others differ only in the last few lines of the program
+DRAWN = ("label", "strength", "aspects", "step_label", "sampler_token_logp")  # not in the records
+HEADS = dict(parts=2, embedding=4, unit=True)  # of the reward model
 OBJECTIVES = [
   name if name in QUICK else pytest.param(name, marks=pytest.mark.slow)
-  for name in sorted(call.functions(objectives))
+  for name, fn in sorted(call.functions(objectives).items())
+  if any(_served(fn, module) for module in (language, reward))
 ]
 MESHES = (dict(fsdp=8), dict(data=2, fsdp=4), dict(data=2, fsdp=2, tensor=2))
 
@@ -50,8 +62,23 @@ def _batch(single, *, length=64, side="right", order=range(ROWS), scored=None, c
     batch |= encode.mismatched(picked, others, **shape)
   if not compact:
     batch = {k: v for k, v in batch.items() if not k.endswith("scored")}
+  batch |= _drawn(batch, order)
   batch["weight"] = np.asarray([1.0, 2.0, 1.0, 0.5, 1.0, 1.0, 0.0, 1.0], np.float32)[list(order)]
   return batch
+
+
+def _drawn(batch, order):
+  """What the records lack, made from the record's number and the token's place in it."""
+  i, place, counts = np.asarray(order, np.float32), batch["position"], batch["mask"] > 0
+  part = np.arange(place.shape[1])[:, None] + np.arange(HEADS["parts"])
+  made = {
+    "label": 0.5 + 0.5 * np.sin(i),
+    "strength": 1.0 + np.cos(i),
+    "aspects": np.sin(i[:, None, None] + part),
+    "step_label": np.where(counts & (place % 3 == 0), place % 2, -1),
+    "sampler_token_logp": np.where(counts, -1.0 - np.sin(place) ** 2, 0.0),
+  }
+  return {k: v.astype(np.float32) for k, v in made.items()}
 
 
 class Run:
@@ -61,8 +88,9 @@ class Run:
     fn = call.find(objectives, name)
     needs = call.needs(fn)
     self.single = "baseline" in needs
-    self.module = find("reward" if "score" in needs else "language")
-    self.config = presets.language("nano", vocab=_rows(self.single)[2], **SMALL)
+    self.module = language if _served(fn, language) else reward
+    heads = HEADS if self.module is reward else {}
+    self.config = presets.language("nano", vocab=_rows(self.single)[2], **SMALL | heads)
     key = jax.random.key(0)
     draw = lambda k: jax.tree.map(
       lambda x: x + 0.05 * jax.random.normal(k, x.shape), self.module.init(k, self.config)
@@ -70,7 +98,7 @@ class Run:
     self.params, self.reference = draw(key), draw(jax.random.fold_in(key, 1))
     self.terms = (update.Term("main", cfg.resolve(objectives, {"fn": name}), 1.0, "", 0.0),)
     self.want = frozenset(needs) & frozenset(self.module.MEASURES)
-    self.ready = prepare.make(self.measure, needs)
+    self.ready = prepare.make(self.measure, needs, self.measure)
 
   def measure(self, params, batch, want, key):
     return self.module.measure(params, batch, self.config, want, key)
@@ -79,7 +107,7 @@ class Run:
     grad_fn = update.make_grad_fn(self.terms, self.measure, self.want, microbatches)
 
     def step(params, reference, batch):
-      batch = self.ready(params, {"ref": reference}, batch, None)
+      batch = self.ready(params, {"ref": reference, "teacher": reference}, batch, None)
       return grad_fn(params, {}, batch, jax.random.key(0))
 
     mesh = sharding.make_mesh(**(mesh or {}), devices=None if mesh else jax.devices()[:1])
