@@ -21,7 +21,7 @@ ROWS = 8
 
 
 def _served(fn, module):
-  """Whether such a model, the records and `DRAWN` have all that a function reads of two responses."""
+  """Whether such a model, the records and `DRAWN` have all that a function reads of a pair."""
   there = (*module.MEASURES, *DRAWN, "mask", "relevance", "baseline")
   whole = not update.coupled(fn) and "rationale" not in fn.__name__
   return whole and all(n in there or vocabulary.plain(n) in module.MEASURES for n in call.needs(fn))
