@@ -43,9 +43,10 @@ def test_a_knob_without_a_value_can_be_set_and_is_left_to_the_function_until_the
 def test_the_command_line_can_set_every_knob_of_every_objective(name):
   c = config_dict.ConfigDict(config.term(objectives, name))
   for knob, default in call.knobs(call.find(objectives, name)).items():
-    other = default + "x" if isinstance(default, str) else default * 0.25 + 0.1
-    c.update_from_flattened_dict({knob: other})
-    assert call.knobs(config.resolve(objectives, c))[knob] == other
+    other = {float: lambda d: d * 0.25 + 0.1, int: lambda d: d + 1, str: lambda d: d + ",9"}
+    value = other[type(default)](default)
+    c.update_from_flattened_dict({knob: value})
+    assert call.knobs(config.resolve(objectives, c))[knob] == value
 
 
 def test_parse_arg_takes_types_from_the_defaults():
