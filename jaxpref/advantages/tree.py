@@ -43,7 +43,7 @@ def treepo(reward, segment_key, segment_mask, present, *, eps: float = 1e-6):
   chex.assert_equal_shape([reward, present])
   chex.assert_equal_shape([segment_key, segment_mask])
   x, valid = groups.scorable(reward, present)
-  x = x - safe_divide((x * valid).sum(-1, keepdims=True), valid.sum(-1, keepdims=True))
+  x, _ = groups.centred(x, valid)
   level = segment_mask * valid[..., None]
   same = (segment_key[:, :, None] == segment_key[:, None]) * level[:, :, None] * level[:, None]
   mean = safe_divide((same * x[:, None, :, None]).sum(2), same.sum(2))
