@@ -14,7 +14,7 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
-from jaxpref import advantages, call, kl, rewards, rollout_correction, selectors
+from jaxpref import advantages, call, kl, rewards, rollout_correction, selectors, vocabulary
 from jaxpref import config as cfg
 from jaxpref.advantages.spread import spread
 from jaxpref.types import Refused
@@ -59,6 +59,11 @@ def plan(config) -> Plan:
       )
     room = rollout_correction if fn in call.functions(rollout_correction) else selectors
     chosen.append(cfg.resolve(room, config.selectors[name]))
+    if {"token_logp", "old_token_logp"} <= set(call.needs(chosen[-1])):
+      raise Refused(
+        f"config.selectors.{name}: {fn} compares the policy with the one that sampled, but what "
+        "counts is chosen once, when the rollouts arrive and both are the same."
+      )
   beta, kind = config.rollout.kl_in_reward, config.rollout.kl_estimate
   call.one_of("config.rollout.kl_estimate", kl.KINDS, kl_estimate=kind)
   return Plan(tuple(estimators), tuple(chosen), beta, kind)
@@ -79,8 +84,7 @@ def reads(given: Plan) -> frozenset[str]:
   """Names that must be there before, apart from those that `apply` derives."""
   functions = [fn for fn, _ in given.advantages] + list(given.selectors)
   names = {n for fn in functions for n in call.needs(fn)} - set(DERIVED)
-  if "value" in names:  # as predicted when the rollouts came
-    names = names - {"value"} | {"old_value"}
+  names = {f"old_{n}" if n in vocabulary.MEASURED else n for n in names}  # as when they came
   if given.beta:
     names |= {"old_token_logp", "ref_token_logp"}
   return frozenset(names | {"reward", "mask"}) if functions else frozenset()
@@ -123,8 +127,8 @@ def _derived(given, batch):
     cost = jnp.where(batch["mask"] > 0, kl.estimate(old, ref, kind=given.kind), 0.0)
     out["reward"] = batch["reward"] - given.beta * cost.sum(-1)
     out["token_reward"] = out["token_reward"] - given.beta * cost
-  if "old_value" in batch:
-    out["value"] = batch["old_value"]
+  now = {n: batch[f"old_{n}"] for n in vocabulary.MEASURED if f"old_{n}" in batch}
+  out = now | out
   if "segment" not in batch:  # a response of one turn is one segment
     out["segment"] = jnp.where(batch["mask"] > 0, 0, -1)
   return out
