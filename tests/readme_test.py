@@ -19,7 +19,8 @@ ROOT = pathlib.Path(__file__).parent.parent
 README = ROOT / "README.md"
 QUICK = "--xla_backend_optimization_level=0 --xla_llvm_disable_expensive_passes=true"
 ELSEWHERE = ("pip ",)  # commands that .ci/run runs
-ROOMS = ("objectives", "wrappers", "mixes", "metrics", "data", "models")
+ROOMS = ("objectives", "wrappers", "mixes", "advantages", "selectors", "rewards")
+ROOMS += ("metrics", "data", "models")
 COPIED = ("README.md", "pyproject.toml", "configs", "experiments", "jaxpref", "tests")
 SHIM = """#!{python}
 import os, sys
@@ -31,6 +32,12 @@ if sys.argv[1] == "train":
   small += ["samples.count=0", f"data.buckets=({{c.data.max_length}},)"]
   small += [f"data.sets.{{name}}.limit=32" for name in c.data.sets]
   small += [f"evals.{{name}}.data.limit=8" for name in c.evals]
+  small += [f"trials.{{name}}.data.limit=4" for name in c.trials]
+  if c.rollout.count:
+    small += ["rollout.max_new=4"]
+  if c.judge:
+    small += ["judge.steps=2", "judge.model.depth=1", "judge.model.width=32"]
+    small += [f"judge.evals.{{name}}.data.limit=8" for name in c.judge.evals]
   if c.warm:
     small += ["warm.steps=2", *(f"warm.evals.{{name}}.data.limit=8" for name in c.warm.evals)]
   sys.argv += [f"--config.{{flag}}" for flag in small]
