@@ -35,6 +35,7 @@ def get_config(arg=""):
   recipes_rl.fill(c, arg.estimator)
   c.samples.count = 1
   c.log.every = 10
+  c.checkpoint.metric = "heldout/reward/solved"
   if o["warm"]:
     c.warm = dict(
       steps=o["warm"],

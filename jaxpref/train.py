@@ -275,6 +275,7 @@ def _look(job, state, now, latest, write=True) -> dict:
     if ends or (section.every and now % section.every == 0):
       rows, key = parts.corpus.evals[name], update.fold(job.key, "trial", now)
       found[name] = rollout.trial(parts, state.params, section, rows, key)
+      each[name] = {}
   if not write:
     return each
   if ends and config.samples.count:

@@ -19,6 +19,8 @@ from jaxpref import (
   objectives,
   prepare,
   recipe,
+  recipes_rl,
+  rollout,
   vocabulary,
 )
 from jaxpref.models import presets
@@ -42,6 +44,9 @@ ARGUMENTS = {
   "offline": [f"objective={name}" for name in ON_TEXT] + ["scale=small", "path=mine.jsonl"],
   "reward": [f"objective={name}" for name in ON_SCORES] + ["scale=small", "path=mine.jsonl"],
   "sft": ["", "scale=small", "path=mine.jsonl"],
+  "online": [f"objective={name}" for name in ("online_dpo", "online_ipo", "xpo", "nash_md")],
+  "group_rl": [f"estimator={name}" for name in sorted(recipes_rl.RECIPES)]
+  + ["task=gsm8k", "scale=small", "task=gsm8k,scale=paper"],
 }
 WITH_TEXT = [(name, arg) for name in RECIPES for arg in ARGUMENTS.get(name, [""])]
 every_config = pytest.mark.parametrize(("name", "arg"), WITH_TEXT)
@@ -52,8 +57,9 @@ def _load(name, arg):
 
 
 def _stages(found):
-  """The run and, where it has one, its warm start."""
-  return [found, recipe.warm(found)] if found.warm else [found]
+  """The run and, where it has them, its warm start and its judge."""
+  warm = [recipe.warm(found)] if found.warm else []
+  return [found, *warm] + ([recipe.judge(found)] if found.judge else [])
 
 
 def test_every_recipe_is_listed_with_its_arguments():
@@ -93,6 +99,11 @@ def test_an_objective_starts_with_the_defaults_of_its_signature(fn):
 def test_the_best_checkpoint_is_chosen_by_a_metric_that_an_evaluation_makes(name, arg):
   found = _load(name, arg)
   evaluation, _, metric = found.checkpoint.metric.partition("/")
+  if not metric:
+    return
+  if evaluation in found.trials:
+    assert f"`{metric}`" in rollout.trial.__doc__
+    return
   section = found.evals[evaluation].metric
   doc = call.find(metrics, section.fn).__doc__
   assert metric.rpartition("/")[2] in doc, f"{section.fn} does not tell {metric}"
@@ -107,6 +118,8 @@ def test_its_model_can_be_made_and_measures_what_its_objectives_read(name, arg):
     for term in assemble.terms(stage.objectives):
       for needed in call.needs(term.fn):
         base = vocabulary.plain(needed)
+        if stage.rollout.count and needed in (*rollout.MADE, "advantage", "keep", "returns"):
+          continue
         prepared = prepare.made([needed]) and base == needed  # baseline
         assert base in module.MEASURES or base in DATA or prepared
 

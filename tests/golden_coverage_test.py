@@ -11,8 +11,8 @@ import golden_files
 TABLE = pathlib.Path(__file__).parent / "golden" / "COVERAGE.md"
 HEAD = """# Which function covers each golden array
 
-Made by `python tests/golden_coverage_test.py` from `parameters/*.json`; a test keeps it true. Arrays
-that are inputs are only counted. `later` waits for the paper whose experiment needs it.
+Made by `python tests/golden_coverage_test.py` from `parameters/*.json`; a test keeps it true.
+Arrays that are inputs are only counted. `later` waits for the paper whose experiment needs it.
 
 """
 
