@@ -15,7 +15,7 @@ Numbers that the sources do not give are the defaults of the functions; the coef
 
 from __future__ import annotations
 
-from jaxpref import call, objectives, recipe
+from jaxpref import advantages, call, objectives, recipe
 from jaxpref import config as cfg
 from jaxpref.types import Refused
 
@@ -98,6 +98,8 @@ def fill(config, name: str) -> None:
   if row["reward_kl"]:
     config.rollout.kl_in_reward = row["reward_kl"]["coefficient"]
     config.rollout.kl_estimate = row["reward_kl"]["estimator"]
+  if "value" in call.needs(call.find(advantages, config.advantages.main.fn)):
+    config.model.critic = True
   if "overlong" in row["shaping"]:
     config.rollout.overlong_buffer = max(1, config.rollout.max_new // 4)
   if "dynamic_sampling" in row["shaping"]:

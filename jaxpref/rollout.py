@@ -17,10 +17,10 @@ from jaxpref.types import Refused
 
 OPPONENTS = ("policy", "reference", "mixture")
 ORDERS = ("", "best_worst", "first")
-PER_PROMPT = ("weight", "index", "part_weight")  # names without candidates
+PER_PROMPT = ("weight", "index", "part_weight", "greedy_reward")  # names without candidates
 MADE = ("tokens", "mask", "prompt_mask", "position", "scored", "present", "weight", "index")
 MADE += ("sampler_token_logp", "reward", "reward_parts", "part_weight", "terminated")
-MADE += ("label", "relevance")
+MADE += ("label", "relevance", "greedy_reward")
 
 
 def section() -> dict:
@@ -108,6 +108,8 @@ def make(parts, params, frozen, chosen, key) -> tuple[dict, dict]:
   weights = [r.weight for r in parts.rewards] + [1.0] * (parts.judge is not None)
   batch["part_weight"] = np.tile(np.asarray(weights, np.float32), (len(rows), 1))
   batch["terminated"] = ended.astype(np.float32)
+  if "greedy_reward" in parts.names:
+    batch["greedy_reward"] = _greedy(parts, params, frozen, rows, ids, key)
   metrics = _metrics(batch, named, ended, length, options)
   if options.order == "best_worst":
     batch = best_worst(batch)
@@ -198,6 +200,15 @@ def _responses(parts, params, frozen, ids, options, key):
     found = {k: _beside(found[k], last[k], len(ids)) for k in found}
   again = lambda x: np.repeat(x, options.count, 0)
   return found | {"prompt_tokens": again(tokens), "prompt_mask": again(mask)}
+
+
+def _greedy(parts, params, frozen, rows, ids, key):
+  """f32[B]: the reward of the greedy response to each prompt; NaN counts as 0."""
+  options = parts.config.rollout.copy_and_resolve_references()
+  options.update(count=1, opponent="policy", temperature=0.0, top_k=0, top_p=1.0)
+  drawn = _responses(parts, params, frozen, ids, options, key)
+  reward, _ = _rewards(parts, frozen, rows, drawn, arrays(drawn, len(rows), 1), key)
+  return np.nan_to_num(reward[:, 0]).astype(np.float32)
 
 
 def _beside(one, other, prompts):
