@@ -101,7 +101,7 @@ def test_rl_misc_policy_losses(case):
     return total, (metrics, golden_policy.losses(row, found))
 
   (value, (metrics, tokens)), grad = jax.value_and_grad(loss, has_aux=True)(jnp.asarray(z["logp"]))
-  ours = {"loss": value, "grad": grad, "clipfrac": metrics.get("policy/clip_frac")}
+  ours = {"loss": value, "grad": grad, "clipfrac": metrics.get("ratio/clip")}
   ours |= {"tok": tokens[:, 0]}
   # outside the mask ROLL's token losses hold something, which its means leave out
   golden_policy.compare(MISC, case, ours, where={"tok": z["mask"]})

@@ -10,9 +10,9 @@ from jaxpref import kernels, numerics, objectives, reduce
 
 FILE = "verl_policy_losses"
 METRICS = {
-  "pg_clipfrac": "policy/clip_frac",
-  "pg_clipfrac_lower": "policy/clip_frac_lower",
-  "ppo_kl": "policy/approx_kl",
+  "pg_clipfrac": "ratio/clip",
+  "pg_clipfrac_lower": "ratio/clip_dual",
+  "ppo_kl": "kl/old",
 }
 CASES = golden_files.covered(FILE)
 

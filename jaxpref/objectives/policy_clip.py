@@ -44,8 +44,8 @@ def ppo_clip(
 
   Returns:
     loss: f32[B, K, T], one value per token, not reduced; 0 on tokens that do not count.
-    metrics: f32[B, K, T], `policy/ratio/mean`, `policy/approx_kl` (`old - new`, nats), and 1
-      where clipping acts: `clip_ratio/low_mean`, `clip_ratio/high_mean`, `policy/clip_frac`.
+    metrics: f32[B, K, T], `ratio/mean`, `kl/old` (`old - new`, nats), and 1
+      where clipping acts: `ratio/clip_low`, `ratio/clip_high`, `ratio/clip`.
 
   Raises:
     Refused: an epsilon not above 0, or an unknown level.
@@ -109,7 +109,7 @@ def dual_clip(
 
   Returns:
     loss: f32[B, K, T], one value per token, not reduced; 0 on tokens that do not count.
-    metrics: those of `ppo_clip`, and `policy/clip_frac_lower`, 1 where `c` acts.
+    metrics: those of `ppo_clip`, and `ratio/clip_dual`, 1 where `c` acts.
 
   Raises:
     Refused: an epsilon not above 0, `dual` not above 1, or an unknown level.
@@ -132,7 +132,7 @@ def dual_clip(
   loss = jnp.maximum(plain, cut)
   loss = jnp.where(advantage < 0, jnp.minimum(loss, -dual * advantage), loss)
   beyond = (jax.lax.stop_gradient(jnp.exp(log_ratio)) > dual) & (advantage < 0)
-  metrics |= {"policy/clip_frac_lower": beyond.astype(jnp.float32)}
+  metrics |= {"ratio/clip_dual": beyond.astype(jnp.float32)}
   return ratio.finish(loss, mask), metrics
 
 
@@ -168,7 +168,7 @@ def two_sided(
 
   Returns:
     loss: f32[B, K, T], one value per token, not reduced; 0 on tokens that do not count.
-    metrics: those of `ppo_clip`, and `policy/clip_frac_lower`, 1 where `delta` acts.
+    metrics: those of `ppo_clip`, and `ratio/clip_dual`, 1 where `delta` acts.
 
   Raises:
     Refused: an epsilon not above 0, `delta` not above `1 + epsilon_high`, or an unknown level.
@@ -190,7 +190,7 @@ def two_sided(
   advantage = ratio.finish(jax.lax.stop_gradient(advantage), mask)
   loss = jnp.maximum(-jnp.minimum(jnp.exp(log_ratio), delta) * advantage, cut)
   beyond = (jax.lax.stop_gradient(jnp.exp(log_ratio)) > delta) & (advantage < 0)
-  metrics |= {"policy/clip_frac_lower": beyond.astype(jnp.float32)}
+  metrics |= {"ratio/clip_dual": beyond.astype(jnp.float32)}
   return ratio.finish(loss, mask), metrics
 
 
@@ -288,7 +288,7 @@ def decoupled_ppo(
 
   Returns:
     loss: f32[B, K, T], one value per token, not reduced; 0 on tokens that do not count.
-    metrics: those of `ppo_clip`, and f32[B, K, T] `policy/behave_weight/mean`.
+    metrics: those of `ppo_clip`, and f32[B, K, T] `ratio/behave_weight`.
 
   Raises:
     Refused: an epsilon or `cap` not above 0, or an unknown `beyond`.
@@ -312,5 +312,5 @@ def decoupled_ppo(
   _, old, sampler = ratio.counted(mask, token_logp, old_token_logp, sampler_token_logp)
   weight = jnp.exp(ratio.bounded(jnp.where(jnp.isnan(sampler), 0.0, old - sampler)))
   weight = jnp.where(weight > cap, cap if beyond == "cap" else 0.0, weight)
-  metrics |= {"policy/behave_weight/mean": weight}
+  metrics |= {"ratio/behave_weight": weight}
   return ratio.finish(weight * jnp.maximum(plain, cut), mask), metrics

@@ -53,8 +53,8 @@ def clip_cov(
 
   Returns:
     loss: f32[B, K, T], one value per token, not reduced; 0 on tokens that do not count.
-    metrics: f32[B, K, T], `policy/ratio/mean`, `policy/approx_kl` (`old - new`, nats),
-      `policy/clip_frac`, 1 where a token is left out, and `policy/cov`.
+    metrics: f32[B, K, T], `ratio/mean`, `kl/old` (`old - new`, nats),
+      `ratio/clip`, 1 where a token is left out, and `ratio/cov`.
 
   Raises:
     Refused: an epsilon not above 0, `fraction` outside 0 to 1, `cov_high` not above `cov_low`.
@@ -80,8 +80,8 @@ def clip_cov(
   lot = jnp.where(candidate, _hash(logp, old), jnp.uint32(0xFFFFFFFF))
   last = jnp.sort(lot.ravel())[_number(fraction, mask) - 1]
   chosen = candidate & (lot <= last)
-  metrics = ratio.token_report(log_ratio) | {"policy/cov": cov}
-  metrics |= {"policy/clip_frac": chosen.astype(jnp.float32)}
+  metrics = ratio.token_report(log_ratio) | {"ratio/cov": cov}
+  metrics |= {"ratio/clip": chosen.astype(jnp.float32)}
   return jnp.where(chosen, 0.0, ratio.finish(jnp.maximum(plain, cut), mask)), metrics
 
 
@@ -115,9 +115,9 @@ def kl_cov(
 
   Returns:
     loss: f32[B, K, T], one value per token, not reduced; 0 on tokens that do not count.
-    metrics: f32[B, K, T], `policy/ratio/mean`, `policy/approx_kl` (`old - new`, nats),
-      `policy/abs_kl` (its size), `policy/clip_frac`, 1 where a token is penalised, and
-      `policy/cov`.
+    metrics: f32[B, K, T], `ratio/mean`, `kl/old` (`old - new`, nats),
+      `kl/abs_old` (its size), `ratio/clip`, 1 where a token is penalised, and
+      `ratio/cov`.
 
   Raises:
     Refused: `fraction` outside 0 to 1, or `coefficient` not above 0.
@@ -140,8 +140,8 @@ def kl_cov(
   last = -jnp.sort(-ranked.ravel())[_number(fraction, mask) - 1]
   chosen = ((ranked >= last) & (mask > 0)).astype(jnp.float32)
   loss = -advantage * jnp.exp(log_ratio) + coefficient * chosen * ratio.absolute(log_ratio)
-  metrics = ratio.token_report(log_ratio) | {"policy/cov": cov, "policy/clip_frac": chosen}
-  metrics |= {"policy/abs_kl": jax.lax.stop_gradient(jnp.abs(log_ratio))}
+  metrics = ratio.token_report(log_ratio) | {"ratio/cov": cov, "ratio/clip": chosen}
+  metrics |= {"kl/abs_old": jax.lax.stop_gradient(jnp.abs(log_ratio))}
   return ratio.finish(loss, mask), metrics
 
 

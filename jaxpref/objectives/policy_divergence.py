@@ -45,8 +45,8 @@ def dppo_tv(
 
   Returns:
     loss: f32[B, K, T], one value per token, not reduced; 0 on tokens that do not count.
-    metrics: f32[B, K, T], `policy/ratio/mean`, `policy/approx_kl` (`old - new`, nats), and 1
-      outside the trust region: `clip_ratio/low_mean`, `clip_ratio/high_mean`, `policy/clip_frac`.
+    metrics: f32[B, K, T], `ratio/mean`, `kl/old` (`old - new`, nats), and 1
+      outside the trust region: `ratio/clip_low`, `ratio/clip_high`, `ratio/clip`.
 
   Raises:
     Refused: a knob not above 0.
@@ -145,6 +145,6 @@ def _inside(logp, old, advantage, mask, low, high, max_ratio):
   log_ratio = jax.lax.stop_gradient(ratio.bounded(logp - old))
   low, high = (ratio.finish(x.astype(jnp.float32), mask) for x in (low, high))
   weight = jnp.minimum(jnp.exp(log_ratio), max_ratio) * (1 - low - high)
-  metrics = ratio.token_report(log_ratio) | {"policy/clip_frac": low + high}
-  metrics |= {"clip_ratio/low_mean": low, "clip_ratio/high_mean": high}
+  metrics = ratio.token_report(log_ratio) | {"ratio/clip": low + high}
+  metrics |= {"ratio/clip_low": low, "ratio/clip_high": high}
   return ratio.finish(-weight * advantage * logp, mask), metrics

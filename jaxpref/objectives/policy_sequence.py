@@ -252,8 +252,8 @@ def gmpo(
 
   Returns:
     loss: f32[B, K, T], the response's value at each of its tokens, not reduced.
-    metrics: f32[B, K, T], `policy/ratio/mean`, `policy/approx_kl` (`old - new`, nats), and 1
-      where a token is clipped: `clip_ratio/low_mean`, `clip_ratio/high_mean`, `policy/clip_frac`.
+    metrics: f32[B, K, T], `ratio/mean`, `kl/old` (`old - new`, nats), and 1
+      where a token is clipped: `ratio/clip_low`, `ratio/clip_high`, `ratio/clip`.
 
   Raises:
     Refused: an epsilon not above 0.
@@ -282,5 +282,5 @@ def _log_clip(d, advantage, epsilon_low, epsilon_high):
   d = jax.lax.stop_gradient(d)
   low = ((d < -epsilon_low) & (advantage < 0)).astype(jnp.float32)
   high = ((d > epsilon_high) & (advantage > 0)).astype(jnp.float32)
-  named = {"clip_ratio/low_mean": low, "clip_ratio/high_mean": high}
-  return named | {"policy/clip_frac": low + high}
+  named = {"ratio/clip_low": low, "ratio/clip_high": high}
+  return named | {"ratio/clip": low + high}

@@ -38,7 +38,7 @@ def sapo(
 
   Returns:
     loss: f32[B, K, T], one value per token, not reduced; 0 on tokens that do not count.
-    metrics: f32[B, K, T], `policy/ratio/mean` and `policy/approx_kl` (`old - new`, nats).
+    metrics: f32[B, K, T], `ratio/mean` and `kl/old` (`old - new`, nats).
 
   Raises:
     Refused: a temperature not above 0.
@@ -79,7 +79,7 @@ def dro(token_logp, old_token_logp, advantage, mask, *, beta: float = 0.1):
 
   Returns:
     loss: f32[B, K, T], one value per token, not reduced; 0 on tokens that do not count.
-    metrics: f32[B, K, T], `policy/ratio/mean` and `policy/approx_kl` (`old - new`, nats).
+    metrics: f32[B, K, T], `ratio/mean` and `kl/old` (`old - new`, nats).
 
   Raises:
     Refused: `beta` not above 0.
@@ -122,7 +122,7 @@ def kimi15(token_logp, old_token_logp, advantage, mask, *, tau: float = 0.1):
 
   Returns:
     loss: f32[B, K, T], one value per token, not reduced; 0 on tokens that do not count.
-    metrics: f32[B, K, T], `policy/ratio/mean` and `policy/approx_kl` (`old - new`, nats).
+    metrics: f32[B, K, T], `ratio/mean` and `kl/old` (`old - new`, nats).
 
   Raises:
     Refused: `tau` not above 0.

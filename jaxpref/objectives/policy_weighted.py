@@ -29,7 +29,7 @@ def reinforce(token_logp, advantage, mask):
 
   Returns:
     loss: f32[B, K, T], one value per token, not reduced; 0 on tokens that do not count.
-    metrics: `policy/logp/mean` f32[B, K, T], nats.
+    metrics: `logps/token_mean` f32[B, K, T], nats.
 
   Example:
     >>> one = jnp.ones((1, 1, 2))
@@ -42,7 +42,7 @@ def reinforce(token_logp, advantage, mask):
   Baseline for Model Reasoning" (2025). Catalogue 2, section 4, `gpg`/`reinforce`.
   """
   logp, advantage = ratio.counted(mask, token_logp, advantage)
-  return ratio.finish(-advantage * logp, mask), {"policy/logp/mean": jax.lax.stop_gradient(logp)}
+  return ratio.finish(-advantage * logp, mask), {"logps/token_mean": jax.lax.stop_gradient(logp)}
 
 
 def cispo(
@@ -74,8 +74,8 @@ def cispo(
 
   Returns:
     loss: f32[B, K, T], one value per token, not reduced; 0 on tokens that do not count.
-    metrics: f32[B, K, T], `policy/ratio/mean`, `policy/approx_kl` (`old - new`, nats),
-      `policy/clip_frac`, 1 where a cap acts, and `clip_ratio/low_mean`, `clip_ratio/high_mean`,
+    metrics: f32[B, K, T], `ratio/mean`, `kl/old` (`old - new`, nats),
+      `ratio/clip`, 1 where a cap acts, and `ratio/clip_low`, `ratio/clip_high`,
       where it acts on the side that the advantage pushes to.
 
   Raises:
@@ -104,8 +104,8 @@ def _capped(name, token_logp, old_token_logp, advantage, mask, cap_low, cap_high
   low = (rho < cap_low) & (advantage < 0)
   high = (rho > cap_high) & (advantage > 0)
   acts = ratio.finish((rho != weight).astype(jnp.float32), mask)
-  metrics = ratio.token_report(log_ratio) | {"policy/clip_frac": acts}
-  named = {"clip_ratio/low_mean": low, "clip_ratio/high_mean": high}
+  metrics = ratio.token_report(log_ratio) | {"ratio/clip": acts}
+  named = {"ratio/clip_low": low, "ratio/clip_high": high}
   metrics |= {k: v.astype(jnp.float32) for k, v in named.items()}
   weight = jnp.where(low | high, 0.0, weight) if unified else weight
   return ratio.finish(-weight * advantage * logp, mask), metrics
@@ -237,8 +237,8 @@ def topr(
 
   Returns:
     loss: f32[B, K, T], one value per token, not reduced; 0 on tokens that do not count.
-    metrics: f32[B, K, T], `policy/ratio/mean`, `policy/approx_kl` (`old - new`, nats), and
-      `policy/clip_frac`, 1 where a bad response's ratio is truncated.
+    metrics: f32[B, K, T], `ratio/mean`, `kl/old` (`old - new`, nats), and
+      `ratio/clip`, 1 where a bad response's ratio is truncated.
 
   Raises:
     Refused: an unknown level.
@@ -258,7 +258,7 @@ def topr(
   good = (reward > 0)[..., None]
   weight = jnp.where(good, 1.0, jnp.exp(jnp.minimum(log_ratio, 0.0)))
   truncated = (~good & (log_ratio > 0)).astype(jnp.float32)
-  metrics = ratio.report(logp - old, log_ratio) | {"policy/clip_frac": truncated}
+  metrics = ratio.report(logp - old, log_ratio) | {"ratio/clip": truncated}
   return ratio.finish(-weight * advantage * logp, mask), metrics
 
 
@@ -296,8 +296,8 @@ def vespo(
 
   Returns:
     loss: f32[B, K, T], one value per token, not reduced; 0 on tokens that do not count.
-    metrics: f32[B, K, T], `policy/ratio/mean`, `policy/approx_kl` (`old - new`, nats), and
-      `policy/weight/mean`, phi.
+    metrics: f32[B, K, T], `ratio/mean`, `kl/old` (`old - new`, nats), and
+      `ratio/weight`, phi.
 
   Raises:
     Refused: a knob not above 0.
@@ -320,5 +320,5 @@ def vespo(
   k = jnp.where(advantage >= 0, k_pos, k_neg)
   rate = jnp.where(advantage >= 0, lambda_pos, lambda_neg)
   weight = jax.lax.stop_gradient(jnp.exp(rate + k * log_w - rate * jnp.exp(log_w)))
-  metrics = ratio.report(d, log_w) | {"policy/weight/mean": weight}
+  metrics = ratio.report(d, log_w) | {"ratio/weight": weight}
   return ratio.finish(-weight * advantage * logp, mask), metrics

@@ -122,28 +122,28 @@ def finish(loss, mask):
 
 
 def report(token_log_ratio, log_ratio):
-  """What every loss with a ratio reports: `policy/ratio/mean` and `policy/approx_kl`.
+  """What every loss with a ratio reports: `ratio/mean` and `kl/old`.
 
   Args:
     token_log_ratio: f32[B, K, T], `log pi - log pi_old` of each token, nats.
     log_ratio: f32[B, K, T], of the ratio that the loss uses.
   """
   token_log_ratio, log_ratio = jax.lax.stop_gradient((token_log_ratio, log_ratio))
-  return {"policy/ratio/mean": jnp.exp(log_ratio), "policy/approx_kl": -token_log_ratio}
+  return {"ratio/mean": jnp.exp(log_ratio), "kl/old": -token_log_ratio}
 
 
 def clip_report(log_ratio, advantage, epsilon_low, epsilon_high):
   """Where clipping acts: low with advantages below 0, high with advantages above 0.
 
   Returns:
-    dict of f32[B, K, T], 1 where a token is clipped: `clip_ratio/low_mean`,
-    `clip_ratio/high_mean` and `policy/clip_frac`, either of them.
+    dict of f32[B, K, T], 1 where a token is clipped: `ratio/clip_low`,
+    `ratio/clip_high` and `ratio/clip`, either of them.
   """
   ratio, advantage = jnp.exp(jax.lax.stop_gradient(log_ratio)), jax.lax.stop_gradient(advantage)
   low = ((ratio < 1 - epsilon_low) & (advantage < 0)).astype(jnp.float32)
   high = ((ratio > 1 + epsilon_high) & (advantage > 0)).astype(jnp.float32)
-  named = {"clip_ratio/low_mean": low, "clip_ratio/high_mean": high}
-  return named | {"policy/clip_frac": low + high}
+  named = {"ratio/clip_low": low, "ratio/clip_high": high}
+  return named | {"ratio/clip": low + high}
 
 
 def token_report(log_ratio):

@@ -30,7 +30,7 @@ def test_kl_cov_equals_the_definition(fraction, coefficient):
   loss, metrics = _feed("kl_cov", _arrays(0), **knobs)
   np.testing.assert_allclose(loss, wanted, rtol=2e-5, atol=2e-6)
   tokens = float(_arrays(0)["mask"].sum())
-  assert metrics["policy/clip_frac"].sum() == max(1, int(fraction * tokens))
+  assert metrics["ratio/clip"].sum() == max(1, int(fraction * tokens))
 
 
 CLIP = {"cov_low": 0.1, "cov_high": 3.0}
@@ -41,7 +41,7 @@ def test_clip_cov_leaves_out_the_right_number_of_candidates_and_nothing_else(fra
   arrays = _arrays(1)
   may, full = definitions_policy.clip_cov_candidates(arrays, **CLIP)
   loss, metrics = _feed("clip_cov", arrays, fraction=fraction, **CLIP)
-  chosen = np.asarray(metrics["policy/clip_frac"]) > 0
+  chosen = np.asarray(metrics["ratio/clip"]) > 0
   count = max(1, int(fraction * float(arrays["mask"].sum())))
   assert chosen.sum() == min(count, may.sum()) and not (chosen & ~may).any()
   np.testing.assert_allclose(loss, np.where(chosen, 0.0, full), rtol=2e-5, atol=2e-6)
@@ -58,7 +58,7 @@ def test_clip_cov_chooses_evenly_not_the_largest_and_the_same_in_any_order():
   arrays = {"token_logp": logp, "old_token_logp": logp, "advantage": advantage}
   arrays |= {"mask": jnp.ones(shape)}
   _, metrics = _feed("clip_cov", arrays, fraction=0.05, **CLIP)
-  chosen, cov = (np.asarray(metrics[k]) for k in ("policy/clip_frac", "policy/cov"))
+  chosen, cov = (np.asarray(metrics[k]) for k in ("ratio/clip", "ratio/cov"))
   may = (cov > CLIP["cov_low"]) & (cov < CLIP["cov_high"])
   picked, all_of_them = cov[chosen > 0], cov[may]
   error = all_of_them.std() / np.sqrt(picked.size)
@@ -67,7 +67,7 @@ def test_clip_cov_chooses_evenly_not_the_largest_and_the_same_in_any_order():
   assert (np.abs(thirds - picked.size / 4) < 5 * np.sqrt(picked.size / 4)).all()
   order = rng.permutation(shape[0])
   _, shuffled = _feed("clip_cov", {k: v[order] for k, v in arrays.items()}, fraction=0.05, **CLIP)
-  np.testing.assert_array_equal(shuffled["policy/clip_frac"], chosen[order])
+  np.testing.assert_array_equal(shuffled["ratio/clip"], chosen[order])
 
 
 @pytest.mark.parametrize("name", ["clip_cov", "kl_cov"])

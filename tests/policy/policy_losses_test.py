@@ -108,7 +108,7 @@ def test_on_the_first_step_the_ratio_is_one_and_the_gradient_that_of_reinforce(n
   arrays |= {"old_token_logp": same, "sampler_token_logp": same}
   loss = call.feed(getattr(objectives, name), arrays)
   if name != "reinforce":
-    ratio = np.asarray(loss[1]["policy/ratio/mean"])[np.asarray(arrays["mask"]) > 0]
+    ratio = np.asarray(loss[1]["ratio/mean"])[np.asarray(arrays["mask"]) > 0]
     np.testing.assert_array_equal(ratio, 1.0)
   w = reduce.weights("sequence", 3, mask=arrays["mask"])
   wanted = -w * arrays["advantage"]
@@ -287,10 +287,10 @@ def test_clip_metrics_count_by_the_side_of_the_advantage():
   logp = jnp.log(jnp.asarray([[[0.5, 1.5, 0.5, 1.5]]]))
   advantage = jnp.asarray([[[-1.0, -1.0, 1.0, 1.0]]])
   _, metrics = objectives.ppo_clip(logp, 0 * one, advantage, one)
-  np.testing.assert_array_equal(metrics["clip_ratio/low_mean"][0, 0], [1, 0, 0, 0])
-  np.testing.assert_array_equal(metrics["clip_ratio/high_mean"][0, 0], [0, 0, 0, 1])
-  np.testing.assert_array_equal(metrics["policy/clip_frac"][0, 0], [1, 0, 0, 1])
-  np.testing.assert_allclose(metrics["policy/approx_kl"], -logp, rtol=1e-6)
+  np.testing.assert_array_equal(metrics["ratio/clip_low"][0, 0], [1, 0, 0, 0])
+  np.testing.assert_array_equal(metrics["ratio/clip_high"][0, 0], [0, 0, 0, 1])
+  np.testing.assert_array_equal(metrics["ratio/clip"][0, 0], [1, 0, 0, 1])
+  np.testing.assert_allclose(metrics["kl/old"], -logp, rtol=1e-6)
 
 
 @pytest.mark.parametrize(

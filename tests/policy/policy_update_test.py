@@ -56,5 +56,5 @@ def test_micro_batches_change_nothing(main, keep):
   for parts in (2, 4):
     other, again = _grads((main, KL), _batch(keep), parts)
     np.testing.assert_allclose(other, one, rtol=2e-5)
-    for name in ("loss", "policy/clip_frac", "kl/ref", "policy/ratio/mean"):
+    for name in ("loss", "ratio/clip", "kl/ref", "ratio/mean"):
       np.testing.assert_allclose(again[name], metrics[name], rtol=2e-5, err_msg=name)
