@@ -23,6 +23,9 @@ from jaxpref.sharding import BATCH, shard
 from jaxpref.types import Refused, TrainState
 
 
+_OWN = "own/"  # prefix of the metrics that memories are made from; not reported
+
+
 class Term(NamedTuple):
   """One weighted term of the loss: a bound objective and how it is reduced."""
 
@@ -159,8 +162,16 @@ def _loss(terms, measure, want, carry, key, params, batch, weights):
     total += term.weight * share.sum()
     bad |= ~jnp.isfinite(share).reshape(share.shape[0], -1).all(1)
     sums |= metrics | {f"loss/{term.name}": share.sum()}
+    if term.name in carry:  # another term may report the same names
+      sums |= {f"{_OWN}{term.name}/{k}": v for k, v in metrics.items()}
   sums = {k: v if k.startswith("loss/") else counted(v, batch) for k, v in sums.items()}
   return total, (jax.lax.stop_gradient(sums), bad)
+
+
+def _own(metrics, name):
+  """What a term with a memory reported itself."""
+  start = f"{_OWN}{name}/"
+  return {k.removeprefix(start): v for k, v in metrics.items() if k.startswith(start)}
 
 
 def about_logps(arrays) -> dict:
@@ -288,11 +299,12 @@ def make(rule, parts: dict, terms, sync=None):
   def update(state, batch):
     new, metrics = call.feed(rule, parts | {"state": state, "batch": batch})
     carry = {
-      t.name: _memory(t, "next_carry")(state.carry[t.name], metrics)
+      t.name: _memory(t, "next_carry")(state.carry[t.name], _own(metrics, t.name))
       for t in terms
       if t.name in state.carry
     }
     new = new.replace(carry=carry)
-    return new.replace(reference=moved_reference(new, **sync or {"every": 1, "rate": 0.0})), metrics
+    new = new.replace(reference=moved_reference(new, **sync or {"every": 1, "rate": 0.0}))
+    return new, {k: v for k, v in metrics.items() if not k.startswith(_OWN)}
 
   return update

@@ -141,6 +141,25 @@ def test_memory_is_constant_in_an_update_and_moves_once_whatever_the_micro_batch
   np.testing.assert_allclose(state.carry["main"], memory, rtol=1e-5)
 
 
+def halved(score, carry, *, decay: float = 0.5):
+  """As `remembering`, of half the score, under the same name of its metric."""
+  return remembering(0.5 * score, carry, decay=decay)
+
+
+def test_two_memories_whose_objectives_report_the_same_name_stay_apart():
+  terms = tuple(
+    update.Term(name, call.bind(fn, decay=0.0), 0.0, "", 0.0)
+    for name, fn in (("one", remembering), ("two", halved))
+  )
+  grad_fn = update.make_grad_fn(terms, _measure, frozenset({"score"}), 2)
+  step = update.make(update.gradient, {"grad_fn": grad_fn, "tx": optax.sgd(0.1)}, terms)
+  state, metrics = step(
+    _state({"w": jnp.float32(1.5)}, optax.sgd(0.1), update.init_carry(terms)), _batch()
+  )
+  np.testing.assert_allclose(state.carry["two"], 0.5 * state.carry["one"], rtol=1e-6)
+  assert not any(name.startswith("own/") for name in metrics)
+
+
 def test_an_objective_that_reads_carry_without_init_carry_is_refused():
   def forgetful(score, carry):
     return score[:, 0] * carry, {}
