@@ -9,12 +9,8 @@ from __future__ import annotations
 
 import contextlib
 import functools
-import importlib.metadata
 import pathlib
-import platform
-import shlex
 import signal
-import sys
 from types import SimpleNamespace
 
 import jax
@@ -22,8 +18,8 @@ import numpy as np
 from absl import flags
 from ml_collections import config_flags
 
-import jaxpref
 from jaxpref import (
+  about,
   assemble,
   call,
   checkpoint,
@@ -68,8 +64,8 @@ def run(config, workdir, *, recipe_config=None, proceed=False, corpus=None) -> d
   recipe.check(config)
   workdir = pathlib.Path(workdir)
   checkpoint.check_writable(workdir)
-  about = _about(config, recipe_config)
-  folder.check(workdir, about, proceed=proceed)
+  said = about.about(config, recipe_config)
+  folder.check(workdir, said, proceed=proceed)
   done = folder.finished(workdir, config.steps)
   if done is not None:
     print(f"{workdir} is finished.", flush=True)
@@ -80,8 +76,8 @@ def run(config, workdir, *, recipe_config=None, proceed=False, corpus=None) -> d
   parts = assemble.parts(config, corpus)
   assemble.check_source(parts)
   _check(parts, workdir)
-  about |= {"tokenizer": corpus.tokenizer.fingerprint, "data": corpus.digest}
-  folder.claim(workdir, about, proceed=proceed)
+  said |= {"tokenizer": corpus.tokenizer.fingerprint, "data": corpus.digest}
+  folder.claim(workdir, said, proceed=proceed)
   if not (workdir / "tokenizer.json").exists():
     tokenize.save(corpus.tokenizer, workdir / "tokenizer.json")
   if config.warm:
@@ -140,7 +136,7 @@ def _train(parts, workdir, stop) -> dict[str, float]:
     backends=[name for name in ("tensorboard", "wandb") if config.log[name]],
     primary=jax.process_index() == 0,
   )
-  _announce(log, parts, abstract, first, workdir)
+  about.announce(log, parts, abstract, first, workdir)
   cached = reference.for_run(parts, workdir, frozen, key)
   ready, step = _step(parts, tx, shardings)
   rate = optim.schedule(config.optim, config.steps)
@@ -175,6 +171,8 @@ def _step(parts, tx, shardings):
     )
   rule = update.make(cfg.resolve(update, config.rule), made, parts.terms, config.reference.sync)
   before = [*names, *estimate.reads(parts.plan)]
+  if config.rollout.count:  # how far trainer and sampler are apart is always told
+    before.append("old_token_logp")
   finish = functools.partial(estimate.apply, parts.plan)
   ready = jax.jit(prepare.make(parts.measure, before, assemble.taught(parts), finish))
   return ready, jax.jit(rule, donate_argnums=0, out_shardings=(shardings, None))
@@ -299,40 +297,6 @@ def _sigterm():
     yield stop
   finally:
     signal.signal(signal.SIGTERM, before)
-
-
-def _about(config, recipe_config) -> dict:
-  """What `run.json` says: config, recipe, command, versions, devices."""
-  names = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "numpy")
-  versions = {n: importlib.metadata.version(n) for n in names}
-  device = jax.devices()[0]
-  return {
-    "title": config.title,
-    "command": shlex.join(["jaxpref", "train", *sys.argv[1:]]),
-    "config": cfg.plain(config),
-    "recipe": cfg.plain(recipe_config or config),
-    "versions": {"jaxpref": jaxpref.__version__, "python": platform.python_version()} | versions,
-    "devices": f"{jax.device_count()} x {device.device_kind}, {jax.process_count()} process(es)",
-  }
-
-
-def _announce(log, parts, abstract, first, workdir):
-  """The first lines of a run: what it is, on what, from where."""
-  about = folder.about(workdir)
-  count = sum(int(np.prod(x.shape)) for x in jax.tree.leaves(abstract.params))
-  mesh = ", ".join(f"{k}={v}" for k, v in parts.mesh.shape.items())
-  changes = cfg.diff(about["recipe"], about["config"])
-  told = ", ".join(f"{k}={new!r} (recipe {old!r})" for k, old, new in changes) or "none"
-  log.announce(f"changes to the recipe: {told}")
-  rows = sum(len(r) for r in parts.corpus.sets.values())
-  log.announce(
-    f"{count:,} parameters, {rows:,} records, mesh {mesh}, {about['devices']}, folder {workdir}"
-  )
-  if first:
-    log.announce(f"resuming at step {first} of {parts.config.steps}")
-  folder.write_json(
-    workdir / "run.json", about | {"parameters": count, "mesh": dict(parts.mesh.shape)}
-  )
 
 
 def define_flags() -> None:

@@ -22,7 +22,6 @@ from jaxpref.numerics import safe_divide
 from jaxpref.sharding import BATCH, shard
 from jaxpref.types import Refused, TrainState
 
-
 _OWN = "own/"  # prefix of the metrics that memories are made from; not reported
 
 

@@ -12,7 +12,7 @@ LAYERS = (
   "objectives wrappers metrics advantages selectors rewards rollout_correction adaptive reduce",
   "models data",
   "optim checkpoint writer console curves sample samples heldout prepare update reference recipe "
-  "assemble speed mixes teacher best rollout source scoring recipes_rl estimate",
+  "assemble speed mixes teacher best rollout source scoring recipes_rl estimate about",
   "train evaluate generate page run_files page_sections table experiment report catalogue __main__",
 )
 LAYER = {name: number for number, names in enumerate(LAYERS) for name in names.split()}

@@ -210,3 +210,52 @@ def test_the_countdown_reward_parses_and_never_runs_a_response(response, value):
 def test_an_exact_answer_stands_behind_the_last_mark(response, value):
   record = Record("", ("",), answer="text #### 1000")
   assert rewards.exact_answer(record, response) == value
+
+
+def _small(name, **changes):
+  """A recipe of rollouts, cut down to seconds."""
+  config = recipes.load(name)
+  with config.unlocked():
+    config.steps, config.batch, config.mesh.data = 4, 8, 1
+    config.model.update(width=32, depth=1, heads=2, kv_heads=1, head_width=16, hidden=64)
+    config.tokenizer.vocab = 320
+    config.data.buckets = (48, 128)
+    config.data.max_length = 128
+    config.rollout.max_new = 6
+    config.checkpoint.every, config.log.every = 2, 1
+    config.warm.steps, config.warm.batch = 2, 8
+    for section in (*config.evals.values(), *config.trials.values()):
+      section.data.limit = 8
+    for section in config.data.sets.values():
+      section.limit = 64
+    for key, value in changes.items():
+      config[key] = value
+  return config
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("objective", ["online_dpo", "xpo", "nash_md"])
+def test_a_judge_is_trained_once_and_scores_what_the_policy_says(objective, tmp_path):
+  config = _small(f"configs/online.py:objective={objective}")
+  with config.unlocked():
+    config.judge.steps, config.judge.batch = 2, 8
+    config.judge.model = config.model.copy_and_resolve_references()
+    config.judge.model.kind = "reward"
+    config.judge.evals.heldout.data.limit = 8
+  final = train.run(config, tmp_path)
+  assert {"reward/judge", "reward/mean", "loss"} <= set(final)
+  assert json.loads((tmp_path / "judge" / "done.json").read_text())
+  before = (tmp_path / "metrics.jsonl").read_bytes()
+  assert train.run(config, tmp_path) == final
+  assert (tmp_path / "metrics.jsonl").read_bytes() == before
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("estimator", ["grpo", "dapo", "ppo", "remax", "gdpo", "clip_cov"])
+def test_group_rl_runs_with_the_published_settings(estimator, tmp_path):
+  final = train.run(_small(f"configs/group_rl.py:estimator={estimator}"), tmp_path)
+  assert np.isfinite([v for v in final.values() if isinstance(v, float)]).all()
+  assert {"reward/mean", "heldout/reward/solved", "kl/rollout"} <= set(final)
+  assert final["kl/rollout"] < 1e-6  # the sampler's parameters are the trainer's
+  if "ratio/mean" in final:
+    assert abs(final["ratio/mean"] - 1) < 1e-5  # the first step after new rollouts is on-policy
