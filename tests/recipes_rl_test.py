@@ -1,12 +1,9 @@
 """Every name and knob in the table of group-RL settings exists, and the numbers are the page's."""
 
-import importlib
-import importlib.util
-
 import jax.numpy as jnp
 import pytest
 
-from jaxpref import call, objectives, recipes_rl, reduce
+from jaxpref import advantages, call, objectives, recipes_rl, reduce
 from jaxpref import config as cfg
 
 RESERVED = ("fn", "term_weight", "reduce", "reduce_constant")
@@ -36,14 +33,10 @@ def test_terms_are_sections_of_a_config(name):
     assert section["fn"] == term["fn"] and section["reduce"] == term["reduce"]
 
 
-@pytest.mark.skipif(
-  importlib.util.find_spec("jaxpref.advantages") is None, reason="no room for estimators yet"
-)
 @every_recipe
 def test_estimators_and_their_knobs_exist(name):
-  room = importlib.import_module("jaxpref.advantages")
   section = recipes_rl.RECIPES[name]["advantage"]
-  call.bind(call.find(room, section["fn"]), **_knobs(section))
+  call.bind(call.find(advantages, section["fn"]), **_knobs(section))
 
 
 def test_the_numbers_that_the_page_gives():
