@@ -89,7 +89,7 @@ def test_an_objective_by_itself_is_the_term_main():
   ("arguments", "sentence"),
   [
     (("mpoo",), "no objective or mix 'mpoo'. Did you mean 'mpo'"),
-    (("sinpo",), "no objective or mix 'sinpo'. Did you mean 'simpo'"),
+    (("simpoo",), "no objective or mix 'simpoo'. Did you mean 'simpo'"),
     (("dpo", "lcop"), "wrappers has no 'lcop'. Did you mean 'lcpo'"),
   ],
 )
