@@ -16,7 +16,7 @@ one GPU; paper: the published sizes, for a pod).
 from jaxpref import config as cfg
 from jaxpref import objectives, recipe, recipes_rl
 
-OPTIONS = {"tiny": dict(steps=150, batch=16, count=8, lr=1e-3, warm=600, warm_lr=3e-3)}
+OPTIONS = {"tiny": dict(steps=220, batch=32, count=16, lr=6e-4, warm=500, warm_lr=3e-3)}
 OPTIONS["small"] = dict(steps=1000, batch=64, count=8, lr=1e-5, warm=2000, warm_lr=3e-4)
 OPTIONS["paper"] = dict(steps=5000, batch=512, count=16, lr=1e-6, warm=0, warm_lr=1e-5)
 
@@ -52,11 +52,11 @@ def get_config(arg=""):
 def _countdown(c, scale):
   c.model = recipe.model("nano", depth=2) if scale == "tiny" else recipe.model("small")
   c.data.sets = dict(main=recipe.data_set("countdown", count=4000))
-  c.data.max_length, c.data.buckets = 48, (24, 48)
-  c.rollout.max_new = 16
+  c.data.max_length, c.data.buckets = 32, (16, 32)
+  c.rollout.max_new = 12
   c.rewards = dict(countdown=recipe.reward("countdown"))
   held_out = recipe.data_set("countdown", split="test", count=256)
-  c.trials = dict(heldout=recipe.trial(held_out, every=c.steps // 3))
+  c.trials = dict(heldout=recipe.trial(held_out, every=c.steps // 4))
 
 
 def _gsm8k(c, scale):
@@ -67,4 +67,4 @@ def _gsm8k(c, scale):
   c.rollout.max_new = 64 if scale == "tiny" else 512
   c.rewards = dict(answer=recipe.reward("exact_answer"))
   held_out = recipe.data_set("gsm8k", split="test", limit=256 if scale == "tiny" else 0)
-  c.trials = dict(heldout=recipe.trial(held_out, every=c.steps // 3))
+  c.trials = dict(heldout=recipe.trial(held_out, every=c.steps // 4))
