@@ -245,7 +245,7 @@ def parts(config, shared: Corpus) -> Parts:
       group=config.data.group,
       **shape,
     )
-    own = rollout.MADE if config.rollout.count else batches.batch_at(stream, 0)
+    own = rollout.made(config.rollout) if config.rollout.count else batches.batch_at(stream, 0)
     before = (names | estimate.reads(plan)) - estimate.made(plan)
     _check_made(before, set(own), module)
   told = {n for e in config.evals.values() for n in call.needs(cfg.resolve(metrics, e["metric"]))}

@@ -27,6 +27,7 @@ ROOMS = (
   "advantages",
   "selectors",
   "rewards",
+  "envs",
   "metrics",
   "data",
   "models",

@@ -136,6 +136,7 @@ def _derived(given, batch):
 
 def _on_tokens(advantage, arrays):
   mask = arrays["mask"]
-  if advantage.ndim == 3 and advantage.shape == mask.shape and "segment_mask" not in arrays:
+  segments = arrays["segment_mask"].shape if "segment_mask" in arrays else ()
+  if advantage.shape == mask.shape and advantage.shape != segments:  # per token already
     return advantage
   return spread(advantage, mask, arrays["segment"])

@@ -16,6 +16,7 @@ from jaxpref import (
   advantages,
   call,
   data,
+  envs,
   folder,
   metrics,
   optim,
@@ -30,7 +31,7 @@ from jaxpref.models.transformer import Config
 from jaxpref.types import Refused
 
 FREE = ("objectives", "inner_objectives", "evals", "data.sets", "model", "rule", "warm", "judge")
-FREE += ("rewards", "advantages", "selectors", "trials")
+FREE += ("rollout.env", "rewards", "advantages", "selectors", "trials")
 
 
 def base() -> config_dict.ConfigDict:
@@ -140,6 +141,11 @@ def trial(data: dict, *, every: int = 0, temperature: float = 0.0) -> dict:
 def reward(name: str, *, weight: float = 1.0, **knobs) -> dict:
   """The section of a reward function: its knobs, and its weight in the sum."""
   return cfg.defaults(rewards, name, **knobs) | {"weight": weight}
+
+
+def environment(name: str, **knobs) -> dict:
+  """The section of an environment, `config.rollout.env`."""
+  return cfg.defaults(envs, name, **knobs)
 
 
 def advantage(name: str, *, weight: float = 1.0, **knobs) -> dict:

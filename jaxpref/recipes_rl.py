@@ -69,6 +69,8 @@ RECIPES = {
   "dppo_kl": _recipe("grpo", {"fn": "dppo_kl", "epsilon_low": 0.05, "epsilon_high": 0.05}, "token"),
   "kl_cov": _recipe("grpo", {"fn": "kl_cov", "fraction": 2e-4, "coefficient": 1.0}, "token"),
   "clip_cov": _recipe("grpo", {"fn": "clip_cov", "fraction": 2e-4}, "token"),
+  # of the settings of the released scripts, that of WebShop; an environment makes what it reads
+  "gigpo": _recipe("gigpo", CLIP, "token", kl=0.01),
   "topr": _recipe("reinforce", {"fn": "topr"}, "sequence_sum"),
 }
 

@@ -11,7 +11,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxpref import call, sample, samples, scoring, sharding, update
+from jaxpref import call, episodes, sample, samples, scoring, sharding, update
 from jaxpref.data import chat
 from jaxpref.types import Refused
 
@@ -27,7 +27,9 @@ def section() -> dict:
   """The config section of rollouts; `count=0` trains on the responses of the data."""
   return dict(
     count=0,  # K, responses to each prompt
-    max_new=32,  # tokens of a response at most
+    max_new=32,  # tokens of a response at most; with an environment, of a turn
+    env={},  # an environment that answers and rewards: recipe.environment("keydoor"); empty: none
+    turns=8,  # of an episode at most, where there is an environment
     temperature=1.0,
     top_k=0,
     top_p=1.0,
@@ -68,8 +70,18 @@ def check(options, judged: bool) -> None:
       raise Refused(f"config.rollout.{name}={options[name]} must be at least 1.")
   if options.count < 2 and (options.opponent != "policy" or options.order):
     raise Refused("config.rollout: an opponent or an order needs count of at least 2 responses.")
-  if not judged:
-    raise Refused("config.rollout.count is set: name config.rewards or a config.judge as well.")
+  if options.env:
+    episodes.check(options, judged)
+  elif not judged:
+    raise Refused(
+      "config.rollout.count is set: name config.rewards or a config.judge as well, or an "
+      "environment, config.rollout.env."
+    )
+
+
+def made(options) -> tuple[str, ...]:
+  """Names that a batch of rollouts has."""
+  return MADE + (episodes.MADE if options.env else ())
 
 
 def per_batch(options) -> int:
@@ -91,6 +103,24 @@ def make(parts, params, frozen, chosen, key) -> tuple[dict, dict]:
     Refused: a reward that failed, with `on_error="stop"`.
   """
   options = parts.config.rollout
+  if options.env:
+    batch, metrics = episodes.make(parts, params, chosen, key)
+    ended = batch["terminated"] > 0
+    metrics |= _metrics(batch, {}, ended, batch["mask"].sum(-1), options)
+  else:
+    batch, metrics = _answers(parts, params, frozen, chosen, key)
+  if options.order == "best_worst":
+    batch = best_worst(batch)
+  batch |= _outcome(batch)
+  if options.order == "first":
+    alone = PER_PROMPT + ("label",)
+    batch = {k: v if k in alone else v[:, :1] for k, v in batch.items()}
+  return batch, metrics
+
+
+def _answers(parts, params, frozen, chosen, key):
+  """One response each, rewarded by functions or a judge: the batch and its metrics."""
+  options = parts.config.rollout
   rows = [parts.stream.rows[i] for i in chosen]
   ids = [row.ids[0][: row.prompt] for row in rows]
   drawn = _responses(parts, params, frozen, ids, options, key)
@@ -110,14 +140,7 @@ def make(parts, params, frozen, chosen, key) -> tuple[dict, dict]:
   batch["terminated"] = ended.astype(np.float32)
   if "greedy_reward" in parts.names:
     batch["greedy_reward"] = _greedy(parts, params, frozen, rows, ids, key)
-  metrics = _metrics(batch, named, ended, length, options)
-  if options.order == "best_worst":
-    batch = best_worst(batch)
-  batch |= _outcome(batch)
-  if options.order == "first":
-    alone = PER_PROMPT + ("label",)
-    batch = {k: v if k in alone else v[:, :1] for k, v in batch.items()}
-  return batch, metrics
+  return batch, _metrics(batch, named, ended, length, options)
 
 
 def trial(parts, params, section, rows, key) -> dict[str, float]:
@@ -125,10 +148,13 @@ def trial(parts, params, section, rows, key) -> dict[str, float]:
 
   Returns:
     `reward/mean`, `reward/<name>`, `reward/solved` (share of responses whose rewards add up to at
-    least 1), `length/mean` (tokens) and `length/truncated`, host floats.
+    least 1), `length/mean` (tokens) and `length/truncated`, host floats; with an environment what
+    `episodes.trial` tells.
   """
   options = parts.config.rollout.copy_and_resolve_references()
   options.update(count=1, opponent="policy", temperature=section["temperature"], top_k=0, top_p=1.0)
+  if options.env:
+    return episodes.trial(parts, params, rows, options, key)
   parts_of = sharding.batch_parts(parts.mesh)
   size = -(-len(rows) // parts_of) * parts_of
   ids = [row.ids[0][: row.prompt] for row in rows]

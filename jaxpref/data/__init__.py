@@ -6,19 +6,25 @@ the files beside: `read` (config -> records), `pairs` (records -> records), `tok
 step).
 """
 
+from jaxpref.data.bandit import bandit
+from jaxpref.data.calculator import calculator
 from jaxpref.data.countdown import countdown
 from jaxpref.data.files import files
 from jaxpref.data.gsm8k import gsm8k
 from jaxpref.data.hh_harmless import hh_harmless
+from jaxpref.data.keydoor import keydoor
 from jaxpref.data.personas import graded_personas, personas
 from jaxpref.data.tfds import tfds
 
 __all__ = [
+  "bandit",
+  "calculator",
   "countdown",
   "files",
   "graded_personas",
   "gsm8k",
   "hh_harmless",
+  "keydoor",
   "personas",
   "tfds",
 ]

@@ -148,6 +148,17 @@ def response_pieces(response: str, template: Template) -> list[Piece]:
   return [Piece(response, True), Piece(template.stop, True)]
 
 
+def between(content: str, template: Template) -> list[Piece]:
+  """What stands between two responses, behind the first one's end token: a user's turn.
+
+  A response, its end token and this are what `prompt_pieces` makes of the same turns.
+  """
+  before, after = template.roles["user"]
+  opening = template.roles["assistant"][0]
+  texts = (*template.roles["assistant"][1][1:], *before, content, *after, *opening)
+  return [Piece(p, False) for p in texts]
+
+
 def special_id(special: Special, tokenizer: Tokenizer, template: Template) -> int:
   """The id of a special token.
 
@@ -178,8 +189,13 @@ def prompt_ids(prompt: Any, tokenizer: Tokenizer, template: Template) -> list[in
   >>> prompt_ids("hi", tokenize.byte_tokenizer(), TEMPLATES["plain"])
   [256, 104, 105]
   """
+  return piece_ids(prompt_pieces(prompt, template), tokenizer, template)
+
+
+def piece_ids(pieces: list[Piece], tokenizer: Tokenizer, template: Template) -> list[int]:
+  """Ids of pieces, one after another."""
   ids = []
-  for what, _ in prompt_pieces(prompt, template):
+  for what, _ in pieces:
     if isinstance(what, Special):
       ids.append(special_id(what, tokenizer, template))
     else:
