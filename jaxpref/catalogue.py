@@ -28,6 +28,7 @@ ROOMS = (
   "selectors",
   "rewards",
   "metrics",
+  "analysis",
   "data",
   "models",
 )
