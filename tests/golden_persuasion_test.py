@@ -38,5 +38,23 @@ def ours():
 @pytest.mark.parametrize("case", golden_files.covered("persuasion", ME))
 def test_persuasion(case, ours):
   wanted = golden_files.outputs("persuasion", case)["value"]
+  # the package of `po_*` stopped short of the maximum (see the test below): its table says how far
+  atol = golden_files.parameters("persuasion")[case].get("atol", 2e-6)
   assert np.shape(ours[case]) == wanted.shape
-  np.testing.assert_allclose(ours[case], wanted, rtol=2e-5, atol=2e-6, err_msg=case)
+  np.testing.assert_allclose(ours[case], wanted, rtol=2e-5, atol=atol, err_msg=case)
+
+
+def test_our_proportional_odds_are_the_maximum_and_the_recorded_ones_are_not_quite(ours):
+  z = golden_files.load("persuasion")
+  rest = (z["y"], z["po_X"], np.zeros((len(z["y"]), 0)), np.ones(len(z["y"])))
+  with jax.enable_x64(True):
+    rest = tuple(map(jax.numpy.asarray, rest))
+    slope = jax.grad(lambda b, t: ordinal.nll(b, t, *rest), (0, 1))
+    sizes = [
+      max(float(abs(s).max()) for s in slope(*map(jax.numpy.asarray, at)))
+      for at in (
+        (ours["po_beta"], ours["po_thr"][:, None]),
+        (z["po_beta"], z["po_thr"][:, None]),
+      )
+    ]
+  assert sizes[0] < 1e-9 < sizes[1] and ours["po_llf"] >= z["po_llf"]

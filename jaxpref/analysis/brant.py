@@ -69,10 +69,10 @@ def _joint(z, above, inverse):
   cuts, columns = len(above), z.shape[1] - 1
   cov = np.zeros((cuts, columns, cuts, columns))
   for j in range(cuts):
-    for l in range(j, cuts):
-      both = above[l] - above[j] * above[l]  # y > l implies y > j
-      block = (inverse[j] @ (z.T @ (z * both[:, None])) @ inverse[l])[1:, 1:]
-      cov[j, :, l, :], cov[l, :, j, :] = block, block.T
+    for k in range(j, cuts):
+      both = above[k] - above[j] * above[k]  # y > k implies y > j
+      block = (inverse[j] @ (z.T @ (z * both[:, None])) @ inverse[k])[1:, 1:]
+      cov[j, :, k, :], cov[k, :, j, :] = block, block.T
   return cov
 
 

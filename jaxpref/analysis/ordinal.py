@@ -207,7 +207,8 @@ def solve(outcome, features, nominal, weight, *, levels: int = 2, steps: int = 1
   def newton(parameters):
     eta = _eta(parameters, data)
     gradient, hessian = _slopes(eta, data)
-    ridge = 1e-10 * jnp.diag(hessian).max() * jnp.eye(len(gradient), dtype=gradient.dtype)
+    size = jnp.diag(hessian)  # columns have scales of their own; one without rows has 0
+    ridge = jnp.diag(jnp.where(size > 0, 1e-10 * size, 1.0))
     move = -jnp.linalg.solve(hessian + ridge, gradient)
     return eta, hessian, move, -(gradient @ move)
 
