@@ -63,8 +63,9 @@ def test_bpr_ranks_held_out_clicks_above_chance_and_follows_its_weights():
   fit = lambda weight: np.asarray(
     recommender.train_scores(
       jax.random.key(0),
-      train,
+      *(jnp.asarray(x) for x in np.nonzero(train)),
       jnp.asarray(weight, jnp.float32),
+      users=60,
       factors=4,
       steps=300,
       batch=128,

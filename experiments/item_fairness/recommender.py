@@ -28,11 +28,13 @@ def clicks(seed, *, users, items, factors, each, tail):
   return train, test
 
 
-@functools.partial(jax.jit, static_argnames=("factors", "steps", "batch"))
-def train_scores(key, clicked, weight, *, factors, steps, batch, lr, decay):
-  """Scores f32[U, I] after BPR on sampled triples; a click on item i counts `weight[i]` times."""
-  users, items = clicked.shape
-  flat = jnp.log(clicked.ravel().astype(jnp.float32))
+@functools.partial(jax.jit, static_argnames=("users", "factors", "steps", "batch"))
+def train_scores(key, who, what, weight, *, users, factors, steps, batch, lr, decay):
+  """Scores f32[U, I] after BPR on sampled triples; a click on item i counts `weight[i]` times.
+
+  Click c is that of user `who[c]` on item `what[c]`.
+  """
+  items = len(weight)
   init, key = jax.random.split(key)
   sizes = {"user": (users, factors), "item": (items, factors), "bias": (items,)}
   keys = jax.random.split(init, len(sizes))
@@ -49,7 +51,8 @@ def train_scores(key, clicked, weight, *, factors, steps, batch, lr, decay):
   def step(state, key):
     p, memory = state
     first, second = jax.random.split(key)
-    u, i = jnp.divmod(jax.random.categorical(first, flat, shape=(batch,)), items)
+    click = jax.random.randint(first, (batch,), 0, len(who))
+    u, i = who[click], what[click]
     j = jax.random.randint(second, (batch,), 0, items)
     grads = jax.grad(loss)(p, u, i, j)
     change, memory = optimizer.update(grads, memory)
@@ -68,8 +71,9 @@ def run(config) -> dict[str, float]:
   weight = weight * train.sum() / (weight * train.sum(0)).sum()  # mean 1 over clicks
   scores = train_scores(
     jax.random.key(config.seed),
-    train,
+    *(jnp.asarray(x) for x in np.nonzero(train)),
     jnp.asarray(weight, jnp.float32),
+    users=len(train),
     steps=config.steps,
     **config.model,
   )

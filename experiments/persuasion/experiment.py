@@ -91,13 +91,7 @@ SHOWN = {
   ),
   "Permutation (400 orders), AI personalised": ("p",),
   "Arms compared by how far the opponent moved": tuple(f"score of {name}" for name in ARMS),
-  "Simulated studies": (
-    "power",
-    "false alarms",
-    "mean estimate",
-    "separated fits",
-    "without estimate",
-  ),
+  "Simulated studies": ("power", "false alarms", "mean estimate", "separated fits"),
 }
 
 
