@@ -29,6 +29,7 @@ ROOMS = (
   "rewards",
   "envs",
   "metrics",
+  "analysis",
   "data",
   "models",
 )

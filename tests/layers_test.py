@@ -9,7 +9,8 @@ ROOT = pathlib.Path(__file__).parent.parent
 LAYERS = (
   "types vocabulary numerics call config sharding folder allocator groups kl",
   "kernels envs",
-  "objectives wrappers metrics advantages selectors rewards rollout_correction adaptive reduce",
+  "objectives wrappers metrics analysis advantages selectors rewards rollout_correction adaptive "
+  "reduce",
   "models data",
   "optim checkpoint writer console curves sample samples heldout prepare update reference recipe "
   "assemble speed mixes teacher best rollout source scoring recipes_rl estimate about episodes",
@@ -18,7 +19,7 @@ LAYERS = (
 LAYER = {name: number for number, names in enumerate(LAYERS) for name in names.split()}
 ROOMS = (
   *("kernels", "objectives", "wrappers", "metrics", "advantages", "selectors", "rewards"),
-  *("rollout_correction", "models", "data", "envs"),
+  *("analysis", "rollout_correction", "models", "data", "envs"),
 )
 SIDEWAYS = {  # imports between modules of the last layer, all that there are
   ("train", "page"),

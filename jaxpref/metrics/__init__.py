@@ -1,8 +1,9 @@
 """Metrics: `f(arrays..., *, knobs) -> {name: array}`, never reduced; statistics of two samples.
 
 The functions listed here read arrays by their vocabulary names, so a config may name them.
-`metrics.correlation` and `metrics.calibration` hold statistics over a whole sample, which are
-numbers, not arrays; an evaluation also tells what `summary(each)` of its metric's file makes.
+`metrics.correlation`, `metrics.calibration` and `metrics.item_fairness` hold statistics over a
+whole sample, which are numbers, not arrays; an evaluation also tells what `summary(each)` of its
+metric's file makes.
 """
 
 from jaxpref.metrics.likelihood import response_nll
