@@ -284,10 +284,16 @@ def reward_terms(section) -> tuple[scoring.Reward, ...]:
   Raises:
     Refused: an unknown function or knob.
   """
-  bound = lambda s: cfg.resolve(rewards, {k: v for k, v in s.items() if k != "weight"})
-  return tuple(
-    scoring.Reward(name, bound(section[name]), section[name]["weight"]) for name in sorted(section)
-  )
+  out = []
+  for name in sorted(section):
+    fn = cfg.resolve(rewards, {k: v for k, v in section[name].items() if k != "weight"})
+    if call.needs(fn) != ("record", "response"):
+      raise Refused(
+        f"config.rewards.{name}: {section[name]['fn']} reads {', '.join(call.needs(fn))}; a reward "
+        "of responses is f(record, response, *, knobs)."
+      )
+    out.append(scoring.Reward(name, fn, section[name]["weight"]))
+  return tuple(out)
 
 
 def _judge(config, shared):

@@ -20,7 +20,7 @@ README = ROOT / "README.md"
 QUICK = "--xla_backend_optimization_level=0 --xla_llvm_disable_expensive_passes=true"
 ELSEWHERE = ("pip ",)  # commands that .ci/run runs
 ROOMS = ("objectives", "wrappers", "mixes", "advantages", "selectors", "rewards")
-ROOMS += ("metrics", "data", "models")
+ROOMS += ("metrics", "analysis", "data", "envs", "models")
 COPIED = ("README.md", "pyproject.toml", "configs", "experiments", "jaxpref", "tests")
 SHIM = """#!{python}
 import os, sys

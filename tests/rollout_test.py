@@ -165,6 +165,13 @@ def test_rollouts_without_a_reward_or_a_judge_are_refused(tmp_path):
     train.run(config, tmp_path / "run")
 
 
+def test_a_reward_that_reads_arrays_is_refused(tmp_path):
+  config = _config(tmp_path)
+  config.rewards.short.fn = "scaled"
+  with pytest.raises(Refused, match="a reward of responses is f"):
+    train.run(config, tmp_path / "run")
+
+
 def test_a_batch_of_rollouts_fits_the_vocabulary(params):
   drawn = jax.device_get(
     sample(params, CONFIG, *sample_test._prompts("left"), jax.random.key(1), max_new=4, count=2)
