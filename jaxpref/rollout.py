@@ -80,8 +80,10 @@ def check(options, judged: bool) -> None:
 
 
 def made(options) -> tuple[str, ...]:
-  """Names that a batch of rollouts has."""
-  return MADE + (episodes.MADE if options.env else ())
+  """Names that a batch of rollouts has, or makes where they are read."""
+  if not options.env:
+    return MADE
+  return tuple(n for n in MADE if n != "greedy_reward") + episodes.MADE
 
 
 def per_batch(options) -> int:
@@ -185,7 +187,7 @@ def overlong(length, limit: int, buffer: int):
   """
   if not buffer:
     return np.zeros(np.shape(length))
-  return -np.clip((length - (limit - buffer)) / buffer, 0.0, 1.0)
+  return 0.0 - np.clip((length - (limit - buffer)) / buffer, 0.0, 1.0)
 
 
 def _responses(parts, params, frozen, ids, options, key):

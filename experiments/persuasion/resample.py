@@ -15,13 +15,19 @@ Z = 1.959963984540054  # two-sided 5%
 
 @functools.partial(jax.jit, static_argnames=("per",))
 def _fit_each(outcome, features, nominal, weight, per=25):
-  """A fit per leading index, `per` at a time: estimate and error of each effect, and flags."""
+  """A fit per leading index, `per` at a time: estimates and errors of the treatments, and flags.
+
+  Where pre-agreement separates (a level of it never meets some rating) its own effect has no finite
+  estimate, but those of the treatments do: such a fit is good, and counted as separated.
+  """
 
   def one(arrays):
     found = ordinal.solve(*arrays, levels=fits.LEVELS)
     errors = jnp.sqrt(jnp.diag(found["covariance"])[: found["beta"].size])
-    good = found["converged"] & ~found["separated"]
-    return found["beta"], errors, good
+    move = jnp.abs(found["direction"])
+    apart = move[: found["beta"].size].max() < 1e-3 * move.max()  # only effects of pre-agreement
+    good = found["converged"] | (found["separated"] & apart)
+    return found["beta"], errors, good, found["separated"]
 
   return jax.lax.map(one, (outcome, features, nominal, weight), batch_size=per)
 
@@ -44,11 +50,15 @@ def bootstrap(config) -> dict[str, float]:
   size = debate.max() + 1
   drawn = rng.multinomial(size, np.full(size, 1.0 / size), config.steps)
   fixed = (rows["after"], fits.treatments(rows["arm"]), fits.coding()[rows["before"]])
-  beta, _, good = _fitted(
+  beta, _, good, separated = _fitted(
     *(_repeat(a, config.steps) for a in fixed), drawn[:, debate].astype(float)
   )
   low, high = np.exp(np.quantile(beta[good, AI_PERSONALISED], (0.025, 0.975)))
-  return {"odds ratio, low": low, "odds ratio, high": high, "separated fits": float((~good).sum())}
+  return {
+    "odds ratio, low": low,
+    "odds ratio, high": high,
+    "separated fits": float(separated.sum()),
+  }
 
 
 def permutation(config) -> dict[str, float]:
@@ -59,10 +69,13 @@ def permutation(config) -> dict[str, float]:
   features = np.stack([fits.treatments(a) for a in arms])
   fixed = (rows["after"], fits.coding()[rows["before"]], np.ones(len(rows["arm"])))
   y, z, w = (_repeat(a, len(arms)) for a in fixed)
-  beta, _, good = _fitted(y, features, z, w)
+  beta, _, good, separated = _fitted(y, features, z, w)
   effect = np.abs(beta[:, AI_PERSONALISED])
   as_large = (effect[1:] >= effect[0]) | ~good[1:]
-  return {"p": float((1 + as_large.sum()) / (1 + config.steps)), "separated fits": sum(~good[1:])}
+  return {
+    "p": float((1 + as_large.sum()) / (1 + config.steps)),
+    "separated fits": float(separated.sum()),
+  }
 
 
 def _within(group, rng):
@@ -120,10 +133,13 @@ def power(config) -> dict[str, float]:
       repetitions=config.steps,
     )
     features = fits.treatments(arm.ravel()).reshape(*arm.shape, -1)
-    found, error, good = _fitted(after, features, fits.coding()[before], np.ones(arm.shape))
+    found, error, good, separated = _fitted(
+      after, features, fits.coding()[before], np.ones(arm.shape)
+    )
     z = np.abs(found[:, AI_PERSONALISED] / error[:, AI_PERSONALISED])
     out[name] = float(((z > Z) & good).mean())
     if name == "power":
-      out["separated fits"] = float((~good).mean())
+      out["separated fits"] = float(separated.mean())
+      out["without estimate"] = float((~good).mean())
       out["mean estimate"] = float(found[good, AI_PERSONALISED].mean()) if good.any() else 0.0
   return out
