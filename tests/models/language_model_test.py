@@ -12,7 +12,7 @@ from jaxpref import models
 from jaxpref.models import language, transformer
 from jaxpref.types import Refused
 
-ALL = frozenset(language.MEASURES)
+ALL = frozenset(language.MEASURES) - {"value"}  # only a critic has it
 VARIANTS = by_hand.variants()
 
 
@@ -286,3 +286,29 @@ def test_scored_places_have_the_same_logits_and_collisions_as_all_places():
   left, right = (_measure(params, batch, config, want) for batch in (whole, some))
   for name in want:
     np.testing.assert_allclose(left[name], right[name], rtol=1e-5, atol=1e-5, err_msg=name)
+
+
+@pytest.mark.parametrize("scored", [False, True])
+def test_a_critic_predicts_the_return_from_the_state_before_each_token(scored):
+  config, params = _model()
+  config = dataclasses.replace(config, critic=True)
+  assert language.init(jax.random.key(0), config)["value"].shape == (config.width,)
+  assert [name for name, _ in language.rules(config)][-1] == "value"
+  params = params | {"value": jax.random.normal(jax.random.key(1), (config.width,))}
+  pairs = by_hand.rows(config.vocab)
+  batch = by_hand.batch(pairs)
+  hidden = np.asarray(_measure(params, batch, config, frozenset({"hidden"}))["hidden"], np.float64)
+  batch = by_hand.batch(pairs, scored=scored)
+  value = np.asarray(_measure(params, batch, config, frozenset({"value"}))["value"])
+  hidden, value = (x.reshape(len(pairs), *x.shape[2:]) for x in (hidden, value))
+  head = np.asarray(params["value"], np.float64)
+  for i, (prompt, response) in enumerate(pairs):
+    p, n = len(prompt), len(prompt) + len(response)
+    np.testing.assert_allclose(value[i, p:n], hidden[i, p - 1 : n - 1] @ head, rtol=1e-4, atol=1e-5)
+    assert (value[i, :p] == 0).all() and (value[i, n:] == 0).all()
+
+
+def test_a_model_without_a_critic_refuses_to_predict_a_return():
+  config, params = _model()
+  with pytest.raises(Refused, match="critic=True"):
+    _measure(params, by_hand.batch(by_hand.rows(config.vocab)), config, frozenset({"value"}))
