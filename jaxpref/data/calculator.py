@@ -35,7 +35,7 @@ def calculator(
   Example:
     >>> record = next(calculator("train", tool=1.0))
     >>> [turn["content"] for turn in record.prompt], record.responses
-    (['85*63?', 'calc: 85*63', '= 5355'], ('5355',))
+    (['2-26?', 'calc: 2-26', '= -24'], ('-24',))
 
   Reference: Schick et al., "Toolformer: Language Models Can Teach Themselves to Use Tools" (2023).
   """

@@ -46,7 +46,7 @@ def keydoor(
 
   Example:
     >>> print(next(keydoor("train")).context)
-    grid 5, start 3 2, key 1 2, door 1 0
+    grid 5, start 4 0, key 3 1, door 1 4
 
   Reference: Feng et al., "Group-in-Group Policy Optimization for LLM Agent Training" (2025), for
   which this stands in.
