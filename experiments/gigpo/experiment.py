@@ -9,7 +9,7 @@ from ml_collections import config_dict
 
 from configs import group_rl
 from experiments.gigpo import tabular
-from jaxpref.experiment import Cell, Claim, Published, above, difference
+from jaxpref.experiment import Cell, Claim, Published, difference
 from jaxpref.types import Refused
 
 GRPO, MEAN, GIGPO, GIGPO_STD = "GRPO", "mean baseline", "GiGPO", "GiGPO with std"
@@ -75,9 +75,7 @@ CLAIMS = (
     "GiGPO succeeds more often than GRPO in iterations 15 to 24, by 3 standard errors",
     _gain(GIGPO, GRPO, "success/middle"),
   ),
-  Claim(
-    "so does GiGPO with std, by 3 standard errors", _gain(GIGPO_STD, GRPO, "success/middle")
-  ),
+  Claim("so does GiGPO with std, by 3 standard errors", _gain(GIGPO_STD, GRPO, "success/middle")),
   Claim(
     "GiGPO needs fewer steps per episode than GRPO in the last 20 iterations, by 3 standard errors",
     _gain(GIGPO, GRPO, "turns/end", sign=-1),
