@@ -211,7 +211,7 @@ def _s_dpo(p, r, beta=1.0):
 
 
 SCORES = {
-  "rm_pl": _pl,
+  "plackett_luce": _pl,
   "list_net": _infonca,
   "list_softmax": _softmax,
   "list_unique_softmax": _unique,

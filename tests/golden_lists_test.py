@@ -194,13 +194,13 @@ def test_rax_metrics(case):
   "case",
   [
     case
-    for case in _cases("rax_listwise", "rm_pl", "list_softmax", "list_hinge")
+    for case in _cases("rax_listwise", "plackett_luce", "list_softmax", "list_hinge")
     if _row("rax_listwise", case)["knobs"].get("pairs") != "mean"  # the policy's losses sum
   ],
 )
 def test_rax_losses_on_implicit_rewards(case):
   score, relevance, present = _rax(case)
-  policy = {"rm_pl": "pl_dpo", "list_softmax": "lipo_softmax", "list_hinge": "lipo_hinge"}
+  policy = {"plackett_luce": "pl_dpo", "list_softmax": "lipo_softmax", "list_hinge": "lipo_hinge"}
   fn = getattr(objectives, policy[_row("rax_listwise", case)["fn"]])
   losses = fn(score / 0.5 - 3, jnp.full(score.shape, -3.0), relevance, present, beta=0.5)[0]
   wanted = golden_files.outputs("rax_listwise", case)["losses"]
@@ -245,7 +245,7 @@ def test_exo_and_dpo_rw(case):
 
 
 @pytest.mark.parametrize(
-  "case", _cases("ranklist", "list_net", "rm_pl", "rm_all_pairs", "approx_ndcg")
+  "case", _cases("ranklist", "list_net", "plackett_luce", "rm_all_pairs", "approx_ndcg")
 )
 def test_ranklist_losses(case):
   z, fn = golden_files.load("ranklist"), _bound(objectives, "ranklist", case)

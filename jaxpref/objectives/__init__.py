@@ -41,7 +41,7 @@ from jaxpref.objectives.list_softmax import (
   list_net,
   list_softmax,
   list_unique_softmax,
-  rm_pl,
+  plackett_luce,
 )
 from jaxpref.objectives.listwise import infonca, nca, pl_dpo
 from jaxpref.objectives.nash_md import nash_md
@@ -209,7 +209,7 @@ __all__ = [
   "reinforce",
   "rloo_loss",
   "rm_all_pairs",
-  "rm_pl",
+  "plackett_luce",
   "rrhf",
   "s_dpo",
   "sampled_rkl",

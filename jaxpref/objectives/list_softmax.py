@@ -10,7 +10,7 @@ from jaxpref.numerics import places, safe_divide
 from jaxpref.objectives import _lists
 
 
-def rm_pl(score, relevance, present, *, top: int = 0):
+def plackett_luce(score, relevance, present, *, top: int = 0):
   r"""Plackett-Luce (ListMLE): the likelihood of a whole order of candidates under their scores.
 
   With scores `r` numbered from the best to the worst candidate
@@ -36,15 +36,15 @@ def rm_pl(score, relevance, present, *, top: int = 0):
 
   Example:
     >>> score, grades = jnp.asarray([[0.5, 0.1, -0.4]]), jnp.asarray([[3.0, 2.0, 1.0]])
-    >>> loss, _ = rm_pl(score, grades, jnp.ones((1, 3)))
+    >>> loss, _ = plackett_luce(score, grades, jnp.ones((1, 3)))
     >>> print(f"{loss[0]:.6f}")
     1.204948
 
   Reference: Plackett, "The Analysis of Permutations" (1975); Xia et al., "Listwise Approach to
   Learning to Rank" (2008). Catalogue 1, section 7, `rm_pl`.
   """
-  _lists.at_least_zero("rm_pl", top=top)
-  _lists.check("rm_pl", score=score, relevance=relevance, present=present)
+  _lists.at_least_zero("plackett_luce", top=top)
+  _lists.check("plackett_luce", score=score, relevance=relevance, present=present)
   s = _lists.known(present, score)
   return _lists.plackett_luce(s, relevance, present, top), _lists.report(s, relevance, present)
 

@@ -36,7 +36,7 @@ def ranklist(
   where `far="pairs"` takes one term `log(1 + exp(s_j - s_i))` per pair instead of the second sum;
   then `far_weight = 1` is the loss of all pairs, and `far_weight = 0` is neighbours only. With two
   candidates it is RankNet. Reconstructed; the paper's own approximation may differ. The
-  log-sum-exp over all `j > i`, neighbours included, is `rm_pl`.
+  log-sum-exp over all `j > i`, neighbours included, is `plackett_luce`.
 
   Args:
     score: f32[B, K], score of each candidate, reward units.

@@ -66,13 +66,13 @@ def test_s_dpo_against_one_is_dpo_and_starts_at_log_k():
 def test_rm_of_two_candidates_is_bradley_terry():
   score, _, present = _scores(3, k=2)
   grades = jnp.tile(jnp.asarray([1.0, 0.0]), (7, 1))
-  for fn in (o.rm_pl, o.rm_all_pairs, o.ranklist, o.ranklist_skip):
+  for fn in (o.plackett_luce, o.rm_all_pairs, o.ranklist, o.ranklist_skip):
     _same(lambda x, fn=fn: fn(x, grades, present)[0], lambda x: o.bradley_terry(x)[0], score)
 
 
 def test_pl_dpo_is_rm_pl_on_implicit_rewards():
   score, relevance, present = _scores(4)
-  plain = o.rm_pl(score, relevance, present)[0]
+  plain = o.plackett_luce(score, relevance, present)[0]
   _close(o.pl_dpo(score / 0.1, 0 * score, relevance, present, beta=0.1)[0], plain)
 
 
@@ -80,7 +80,7 @@ def test_worked_values_of_the_catalogue():
   r, zero, full = jnp.asarray([[0.5, 0.1, -0.4]]), jnp.zeros((1, 3)), jnp.ones((1, 3))
   grades = jnp.asarray([[1.0, 0.5, 0.0]])
   assert f"{o.pl_dpo(r, zero, grades, full, beta=1.0)[0][0]:.6f}" == "1.204948"
-  assert f"{o.rm_pl(r, grades, full)[0][0]:.6f}" == "1.204948"
+  assert f"{o.plackett_luce(r, grades, full)[0][0]:.6f}" == "1.204948"
   assert f"{o.lipo_lambda(r, zero, grades, full, beta=1.0)[0][0]:.6f}" == "0.443195"
   nca = o.nca(*WORKED, HARD, ONE, beta=0.1)[0][0]
   assert f"{nca:.6f}" == "1.350825"
@@ -91,16 +91,21 @@ def test_worked_values_of_the_catalogue():
 def test_top_one_is_a_softmax_of_the_best_and_all_places_are_the_default():
   score, relevance, present = _scores(5)
   best = jax.nn.one_hot(relevance.argmax(1), 5)
-  _close(o.rm_pl(score, relevance, present, top=1)[0], o.list_softmax(score, best, present)[0])
-  _close(o.rm_pl(score, relevance, present, top=5)[0], o.rm_pl(score, relevance, present)[0])
-  parts = [o.rm_pl(score, relevance, present, top=t)[0] for t in (1, 2, 3, 4)]
+  _close(
+    o.plackett_luce(score, relevance, present, top=1)[0], o.list_softmax(score, best, present)[0]
+  )
+  _close(
+    o.plackett_luce(score, relevance, present, top=5)[0],
+    o.plackett_luce(score, relevance, present)[0],
+  )
+  parts = [o.plackett_luce(score, relevance, present, top=t)[0] for t in (1, 2, 3, 4)]
   assert all((a < b).all() for a, b in zip(parts, parts[1:], strict=False))
 
 
 def test_plackett_luce_probabilities_of_all_orders_sum_to_one():
   score = _scores(6, k=4, rows=1)[0]
   orders = np.asarray(list(itertools.permutations(range(4))), np.float32)
-  loss = o.rm_pl(jnp.tile(score, (24, 1)), jnp.asarray(orders), jnp.ones((24, 4)))[0]
+  loss = o.plackett_luce(jnp.tile(score, (24, 1)), jnp.asarray(orders), jnp.ones((24, 4)))[0]
   _close(jnp.exp(-loss).sum(), 1.0)
 
 
@@ -181,14 +186,14 @@ def test_ranklist_worked_values_and_bounds_of_the_card():
   local = o.ranklist(s, order, full, far_weight=0.0)[0][0]
   assert f"{local:.6f}" == "0.626523"
   assert f"{o.ranklist(s, order, full, far='pairs')[0][0]:.6f}" == "0.753451"
-  assert f"{o.rm_pl(s, order, full)[0][0]:.6f}" == "0.720868"
+  assert f"{o.plackett_luce(s, order, full)[0][0]:.6f}" == "0.720868"
   one = lambda x: o.ranklist(jnp.asarray([x]), jnp.asarray([[1.0, 0.0]]), ONE)[0][0]
   assert f"{one([1.0, 0.0]):.6f}" == "0.313262" and f"{one([0.0, 0.0]):.6f}" == "0.693147"
   score, relevance, present = _scores(15, k=7)
   every = o.ranklist(score, relevance, present, far="pairs")[0]
   assert (o.ranklist(score, relevance, present, far_weight=0.0)[0] <= every).all()
   assert (o.ranklist(score, relevance, present)[0] <= every).all()
-  assert (o.rm_pl(score, relevance, present)[0] <= every).all()
+  assert (o.plackett_luce(score, relevance, present)[0] <= every).all()
   _close(every, o.rm_all_pairs(score, relevance, present, pairs="sum")[0])
 
 
@@ -211,7 +216,7 @@ def test_skip_wise_means_weighted_by_their_number_are_all_pairs():
 
 def test_ranklist_pushes_the_top_up_and_the_last_down():
   score, relevance, present = _scores(18)
-  for fn in (o.ranklist, o.rm_pl):
+  for fn in (o.ranklist, o.plackett_luce):
     grad = jax.grad(lambda x, fn=fn: fn(x, relevance, present)[0].sum())(score)
     top, last = relevance.argmax(1), relevance.argmin(1)
     assert (grad[np.arange(7), top] <= 0).all() and (grad[np.arange(7), last] >= 0).all()

@@ -16,7 +16,7 @@ NAMES = sorted(definitions_lists.LISTS)
 every = pytest.mark.parametrize("name", NAMES)
 CHOICES = [
   ("pl_dpo", {"beta": 0.3, "top": 2}),
-  ("rm_pl", {"top": 1}),
+  ("plackett_luce", {"top": 1}),
   ("infonca", {"beta": 0.2, "temperature": 0.5}),
   ("nca", {"beta": 0.2, "temperature": 2.0}),
   ("exo", {"beta": 0.3, "temperature": 0.7}),
