@@ -151,7 +151,7 @@ def test_a_reward_model_trains_and_its_loss_falls(tmp_path):
 def test_objectives_without_a_reference_keep_no_reference(tmp_path):
   config = _config("objective=simpo,evals=False")
   parts = assemble.parts(config, assemble.corpus(config, tmp_path))
-  assert assemble.frozen(parts, {"w": np.ones(2)}) == {}
+  assert assemble.frozen(parts, {"w": np.ones(2)}, tmp_path) == {}
   config = _config("objective=dpo,evals=False")
   parts = assemble.parts(config, assemble.corpus(config, tmp_path))
-  assert set(assemble.frozen(parts, {"w": np.ones(2)})) == {"ref"}
+  assert set(assemble.frozen(parts, {"w": np.ones(2)}, tmp_path)) == {"ref"}
