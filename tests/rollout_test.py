@@ -65,13 +65,13 @@ def test_a_reward_that_fails_or_hangs_is_masked_or_stops_with_the_record_and_the
   said = ["good", "nan", "slow", "wrong", "good"]
   records = [Record("p", ("",), source=f"file:{i}") for i in range(5)]
   begin = time.monotonic()
-  found = scoring.score(_reward(fn), records, said, seconds=0.3, on_error="mask")
+  found = scoring.score(_reward(fn), records, said, seconds=1.0, on_error="mask")
   np.testing.assert_array_equal(found[:, 0], [1.5, np.nan, np.nan, np.nan, 1.5])
   assert time.monotonic() - begin < 4
   with pytest.raises(Refused, match="mine on file:1, response 'nan': it returned nan"):
-    scoring.score(_reward(fn), records, said, seconds=0.3, on_error="stop")
-  with pytest.raises(Refused, match="took longer than 0.3 s"):
-    scoring.score(_reward(fn), records[2:], said[2:], seconds=0.3, on_error="stop")
+    scoring.score(_reward(fn), records, said, seconds=1.0, on_error="stop")
+  with pytest.raises(Refused, match="took longer than 1 s"):
+    scoring.score(_reward(fn), records[2:], said[2:], seconds=1.0, on_error="stop")
 
 
 def test_best_and_worst_of_a_group_and_groups_without_a_difference_do_not_count():
