@@ -232,6 +232,7 @@ def parts(config, shared: Corpus) -> Parts:
   main, inner = terms(config.objectives), terms(config.inner_objectives)
   names = frozenset(n for t in main + inner for n in call.needs(t.fn))
   plan = estimate.plan(config)
+  _check_read(config, plan, names)
   shape = {"buckets": tuple(config.data.buckets), "pad": shared.tokenizer.pad}
   passes = lambda rows, batch: batches.passes(rows, batch=batch, **shape)
   stream = None
@@ -322,6 +323,19 @@ def check_source(parts: Parts) -> None:
     stored = folder.about(source).get("tokenizer")
     if stored:
       tokenize.check_same(parts.corpus.tokenizer, stored, source)
+
+
+def _check_read(config, plan, names):
+  """Refuses what would be made of rollouts and then read by no term."""
+  if estimate.made(plan) and "advantage" not in names:
+    raise Refused(
+      "config.advantages or config.selectors is set, but no term of config.objectives reads "
+      "advantage: take a policy objective, or leave them out."
+    )
+  if config.rollout.count and plan.beta and not plan.advantages:
+    raise Refused("config.rollout.kl_in_reward is set, but config.advantages is empty.")
+  if config.rollout.count and jax.process_count() > 1:
+    raise Refused("rollouts run in one process only; this run has several.")
 
 
 def _check_made(names, own, module):

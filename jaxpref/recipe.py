@@ -181,6 +181,10 @@ def check(config) -> None:
       raise Refused(f"config.{name}={value} must be at least 1.")
   if config.rollout.count:
     _check_rollout(config)
+  elif config.judge:
+    raise Refused("config.judge scores rollouts, and there are none: set config.rollout.count.")
+  if config.trials and not (config.rewards or config.rollout.env):
+    raise Refused("config.trials needs config.rewards (or config.rollout.env) to score responses.")
   _check_sync(config)
   if config.checkpoint.mode not in ("max", "min"):
     raise Refused(f"config.checkpoint.mode={config.checkpoint.mode!r} must be 'max' or 'min'.")

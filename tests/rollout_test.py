@@ -165,6 +165,32 @@ def test_rollouts_without_a_reward_or_a_judge_are_refused(tmp_path):
     train.run(config, tmp_path / "run")
 
 
+@pytest.mark.parametrize(
+  ("changes", "words"),
+  [
+    (dict(advantages={"a": recipes.advantage("grpo")}), "no term of config.objectives reads"),
+    (dict(selectors={"a": recipes.selector("token_tis")}), "no term of config.objectives reads"),
+    (dict(trials={"a": recipes.trial(recipes.data_set("personas"))}, rewards={}), "config.rewards"),
+  ],
+)
+def test_sections_that_nothing_would_read_are_refused(changes, words, tmp_path):
+  config = _config(tmp_path)
+  with config.unlocked():
+    for key, value in changes.items():
+      config[key] = value
+  with pytest.raises(Refused, match=words):
+    train.run(config, tmp_path / "run")
+
+
+def test_a_judge_without_rollouts_is_refused(tmp_path):
+  config = _config(tmp_path)
+  with config.unlocked():
+    config.rollout.update(count=0)
+    config.judge = {"steps": 2}
+  with pytest.raises(Refused, match="set config.rollout.count"):
+    train.run(config, tmp_path / "run")
+
+
 def test_a_reward_that_reads_arrays_is_refused(tmp_path):
   config = _config(tmp_path)
   config.rewards.short.fn = "scaled"
